@@ -1,0 +1,56 @@
+"""dockerlab: learn immutable infrastructure by building, running, scaling and replacing real containers.
+
+Examples
+--------
+>>> import dockerlab as dl
+>>> lab = dl.Lab()  # doctest: +SKIP
+>>> v1 = lab.build("apps/web", tag="web:1")  # doctest: +SKIP
+>>> web = lab.fleet("web", v1, replicas=3)  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from dockerlab.errors import DockerlabError
+from dockerlab.fleet.fleet import Fleet
+from dockerlab.fleet.rollout import Rollout
+from dockerlab.fleet.strategies import Recreate, RollingUpdate
+from dockerlab.images import Image
+from dockerlab.lab import Lab
+
+if TYPE_CHECKING:
+    from dockerlab import course, plots, widgets
+
+__version__ = "0.1.0"
+__all__ = [
+    "DockerlabError",
+    "Fleet",
+    "Image",
+    "Lab",
+    "Recreate",
+    "RollingUpdate",
+    "Rollout",
+    "course",
+    "plots",
+    "widgets",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the rooms that need matplotlib or ipywidgets when they are first used."""
+    if name in {"course", "plots", "widgets"}:
+        return importlib.import_module(f"dockerlab.{name}")
+    raise AttributeError(f"module 'dockerlab' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Give a notebook the course's magics: ``%load_ext dockerlab``."""
+    from dockerlab.magics import register  # noqa: PLC0415 - needs IPython, which a script may lack
+
+    register(shell)

@@ -1,0 +1,1 @@
+"""Fleets: identical replicas of one image behind one router, scaled and replaced step by step."""

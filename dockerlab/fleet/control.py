@@ -1,0 +1,301 @@
+"""Bringing one fleet to its record: its router, its replicas and the driver that moves them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import docker
+
+from dockerlab.connect import Engine
+from dockerlab.errors import DockerlabError, EngineLostError, FleetError, PortTakenError, ReplicaFailedError
+from dockerlab.fleet.apply import Driver
+from dockerlab.fleet.model import Event, FleetStatus, Phase, ReplicaStatus, Revision
+from dockerlab.fleet.plan import Failure, Goal
+from dockerlab.fleet.replicas import FLEET_LABEL, Container, Replicas
+from dockerlab.fleet.rollout import Rollout
+from dockerlab.fleet.state import HISTORY_LIMIT, TIMELINE_LIMIT, FleetRecord
+from dockerlab.fleet.strategies import RollingUpdate, Strategy
+from dockerlab.ownership import OWNER_LABEL
+from dockerlab.router import Router, Server, find_router, open_router
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a fleet lives.
+
+    Parameters
+    ----------
+    engine : Engine
+    lab : str
+        Name of the lab.
+    labels : mapping
+        Labels by which the lab finds what is its own.
+    made : mapping
+        Labels of what it makes; those and perhaps more.
+    folder : callable
+        Makes and gives the private folder for the router's socket.
+    save : callable
+        Writes the lab's state file.
+    """
+
+    engine: Engine
+    lab: str
+    labels: Mapping[str, str]
+    made: Mapping[str, str]
+    folder: Callable[[], Path]
+    save: Callable[[], None]
+
+
+class Control:
+    """Carries out what is asked of one fleet, and keeps its record. Knows nothing of turns and titles.
+
+    Parameters
+    ----------
+    place : Place
+    record : FleetRecord
+        Changed in place, and saved.
+    port : int or None
+        Port of a new router on loopback; None takes a free one.
+    ready_timeout_s : float
+        Seconds without progress after which scaling has failed.
+    """
+
+    def __init__(self, place: Place, record: FleetRecord, *, port: int | None, ready_timeout_s: float) -> None:
+        self._place = place
+        self.record = record
+        self._ready_timeout_s = ready_timeout_s
+        self._events: list[Event] = []
+        self._connect(self._find_router() or self._new_router(port))
+
+    @property
+    def client(self) -> docker.DockerClient:
+        """The client of the engine."""
+        return self._place.engine.client
+
+    def save(self) -> None:
+        """Write the record."""
+        self._place.save()
+
+    def clear(self) -> None:
+        """Remove what carries the labels of a fleet that is only now made: an attempt was cut off from the engine."""
+        self._replicas.remove_all()
+
+    def remove(self) -> None:
+        """Remove the replicas and the router."""
+        self._replicas.remove_all()
+        self.router.stop()
+
+    def mark_for_replacement(self, name: str) -> bool:
+        """Make the next :meth:`reach_size` replace the replica `name`; tell whether there is such a one."""
+        self._ensure_router()
+        return self._driver.replace_one(name)
+
+    def status(self, *, working: bool) -> FleetStatus:
+        """Look at the engine and the router; `working` says that a change is under way."""
+        record = self.record
+        servers = self.router.api.servers()
+        now_s = time.time()
+        rows = [self._row(container, servers.get(container.name), now_s) for container in self._replicas.list()]
+        rows.sort(key=lambda row: (row.revision, row.name))
+        target = record.revisions[record.target]
+        right = all(row.ready and row.revision == target.number for row in rows) and len(rows) == record.replicas
+        phase: Phase = "Progressing" if working else "Healthy" if right else "Degraded"
+        url = f"http://127.0.0.1:{self.router.record.port}"
+        return FleetStatus(record.name, url, record.replicas, target.number, target.image, phase, tuple(rows))
+
+    def _row(self, container: Container, server: Server | None, now_s: float) -> ReplicaStatus:
+        revision = self.record.revisions.get(container.revision)
+        # Out of the router, but not yet gone: the driver still knows how it was.
+        known = self._driver.replica_of(container.name)
+        health = server.health if server else known.health if known else "starting"
+        return ReplicaStatus(
+            name=container.name,
+            id=container.id,
+            image=revision.image if revision else "",
+            revision=container.revision,
+            state=container.state,
+            health="unhealthy" if container.state == "exited" else health,
+            traffic=server.traffic if server else "none",
+            address=container.address,
+            sessions=server.sessions if server else 0,
+            age_s=max(0.0, now_s - container.created_s),
+            leaving=known.leaving if known else False,
+        )
+
+    def number(self, wanted: Revision) -> int:
+        """Give the number of an equal revision, or the next one."""
+        revisions = self.record.revisions
+        for revision in revisions.values():
+            if revision.same_as(wanted):
+                # The name may have moved: an image can have several.
+                revisions[revision.number] = replace(wanted, number=revision.number)
+                return revision.number
+        number = max(revisions) + 1
+        revisions[number] = replace(wanted, number=number)
+        return number
+
+    def resize(self, replicas: int) -> None:
+        """Want so many replicas, and get there; see :meth:`dockerlab.Fleet.scale`."""
+        record = self.record
+        if record.replicas != replicas:
+            self.note("scaled", f"from {record.replicas} to {replicas} replicas", record.target)
+        record.replicas = replicas
+        self.save()
+        self.reach_size()
+
+    def reach_size(self) -> None:
+        """Start what is missing, remove what is too many or dead."""
+        self._ensure_router()
+        record = self.record
+        # While a rollout is stopped half-way both revisions stay; otherwise what is of another one is a leftover.
+        half_way = record.target != record.revision
+        strategy = None if half_way else RollingUpdate(progress_deadline_s=self._ready_timeout_s)
+        goal = Goal(record.replicas, record.target, strategy, self._ready_timeout_s, record.stop_grace_s)
+        try:
+            failure = self._driver.run(goal, record.revisions, self._emit)
+            if failure:
+                error = self._explain(failure)
+                self.note("failed", failure.reason, record.target)
+                self._driver.settle(self._emit)
+                raise error
+        except EngineLostError:
+            raise
+        except BaseException:
+            # Stopped, or a replica failed: what serves now is what is wanted, so that the fleet is whole as it stands.
+            with contextlib.suppress(DockerlabError):
+                record.replicas = self._driver.available()
+                self.save()
+            raise
+
+    def deploy(self, number: int, strategy: Strategy) -> Rollout:
+        """Bring every replica to revision `number`; see :meth:`dockerlab.Fleet.rollout`."""
+        self._ensure_router()
+        record = self.record
+        started_s, before = time.time(), record.revision
+        first = len(self._events)
+        image = record.revisions[number].image
+        if number != before or record.target != before:
+            self.note("rollout", f"to revision {number} ({image}) by {type(strategy).__name__}", number)
+        record.target = number
+        self.save()
+        failure = self._attempt(number, strategy)
+        if failure:
+            self._put_back(before, failure, strategy)
+        else:
+            if record.history[-1] != number:
+                record.history = [*record.history, number][-HISTORY_LIMIT:]
+                self.note("complete", f"all replicas run revision {number} ({image})", number)
+            record.revision = number
+        record.revisions = {n: r for n, r in record.revisions.items() if n in {*record.history, record.target}}
+        self.save()
+        return Rollout(
+            fleet=record.name,
+            from_revision=before,
+            to_revision=number,
+            strategy=type(strategy).__name__,
+            status="RolledBack" if failure else "Complete",
+            reason=failure.reason if failure else "",
+            started_s=started_s,
+            ended_s=time.time(),
+            events=tuple(self._events[first:]),
+        )
+
+    def _put_back(self, before: int, failure: Failure, strategy: Strategy) -> None:
+        record = self.record
+        self.note("failed", failure.reason, record.target)
+        # A rollback is never rolled back: when it fails too, that is an error.
+        back = failure if before == record.target else None
+        record.target = before
+        self.save()
+        back = back or self._attempt(before, strategy)
+        if back:
+            raise FleetError(
+                f"{failure.reason} Going back to revision {before} failed as well: {back.reason}",
+                f"Look at {record.name}.status() and roll a good image out.",
+            )
+        self.note("rolled back", f"to revision {before} ({record.revisions[before].image})", before)
+
+    def _attempt(self, number: int, strategy: Strategy) -> Failure | None:
+        record = self.record
+        goal = Goal(record.replicas, number, strategy, strategy.progress_deadline_s, record.stop_grace_s)
+        try:
+            failure = self._driver.run(goal, record.revisions, self._emit)
+        except ReplicaFailedError as error:
+            return Failure(error.message, error.replica)
+        return Failure(self._explain(failure).message, failure.replica) if failure else None
+
+    def _explain(self, failure: Failure) -> FleetError:
+        record = self.record
+        container = self._driver.container_of(failure.replica)
+        if container is None:
+            return FleetError(failure.reason, f"Look at {record.name}.status(), and run the cell again.")
+        code, logs = self._replicas.last_words(container.id)
+        target = record.revisions[record.target]
+        silent = f" Its {target.health_path} has not answered with success on port {target.target_port}."
+        reason = failure.reason + (silent if code is None else "")
+        return ReplicaFailedError(reason, replica=failure.replica, exit_code=code, logs=logs)
+
+    def _ensure_router(self) -> None:
+        """Start the router anew where it has died; its servers are put back with the next look."""
+        if not self.router.answers():
+            self._connect(self._find_router() or self._new_router(None))
+
+    def _connect(self, router: Router) -> None:
+        place, record = self._place, self.record
+        self.router = router
+        self._replicas = Replicas(
+            place.engine,
+            {**place.labels, FLEET_LABEL: record.name},
+            made=place.made,
+            prefix=f"{place.lab}-{record.name}",
+            network=router.record.network,
+            stop_grace_s=record.stop_grace_s,
+            init=record.init,
+        )
+        self._driver = Driver(self._replicas, router.api)
+
+    def _find_router(self) -> Router | None:
+        """Give the router of the record, started again on its port where it has died; None where there is none."""
+        record = self.record.router
+        if record is None:
+            return None
+        old = find_router(self._place.engine, record)
+        if old.answers():
+            return old
+        old.stop()
+        try:
+            return self._new_router(record.port)
+        except PortTakenError:
+            if record.port_chosen:
+                raise
+            # Ports that nobody chose come from the same range as those of containers: it may be somebody's by now.
+            return None
+
+    def _new_router(self, port: int | None) -> Router:
+        place, record = self._place, self.record
+        router = open_router(
+            place.engine,
+            place.folder(),
+            place.made,
+            name=f"{place.lab}-{record.name}-router-{place.labels[OWNER_LABEL][:4]}",
+            fleet=record.name,
+            port=port,
+            health_path=record.revisions[record.target].health_path,
+        )
+        chosen = bool(record.router.port_chosen) if record.router else port is not None
+        record.router = router.record = replace(router.record, port_chosen=chosen)
+        self.save()
+        return router
+
+    def note(self, kind: str, text: str, revision: int) -> None:
+        """Add an event of the whole fleet to the timeline."""
+        self._emit(Event(time.time(), kind, text, "", revision))
+
+    def _emit(self, event: Event) -> None:
+        self._events.append(event)
+        self.record.timeline.append(event)
+        del self.record.timeline[:-TIMELINE_LIMIT]

@@ -1,0 +1,316 @@
+"""A fleet: identical replicas of one image behind one router."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+
+from dockerlab.commands import CommandLog, Commands
+from dockerlab.errors import BadInputError, DockerlabError, FleetError, ReplicaFailedError
+from dockerlab.fleet.control import Control
+from dockerlab.fleet.model import Event, FleetStatus, Revision
+from dockerlab.fleet.rollout import Rollout
+from dockerlab.fleet.strategies import RollingUpdate, Strategy
+from dockerlab.images import Image, find
+
+MAX_REPLICAS = 1000
+"""More than one machine's engine can hold on one bridge (1023 ports)."""
+
+
+class Fleet:
+    """Identical replicas of one image behind one address. Made by :meth:`dockerlab.Lab.fleet`.
+
+    Every operation returns when it is done. Running it again with the same arguments changes nothing.
+
+    Examples
+    --------
+    >>> web = lab.fleet("web", "web:1", replicas=3)  # doctest: +SKIP
+    >>> web.scale(10)  # doctest: +SKIP
+    >>> web.rollout("web:2")  # doctest: +SKIP
+    """
+
+    def __init__(
+        self, control: Control, *, commands: CommandLog, drive: Callable[[], None], forget: Callable[[], None]
+    ) -> None:
+        self._control = control
+        self._record = control.record
+        self._log = commands
+        self._drive = drive
+        self._forget = forget
+        self._turn = threading.RLock()
+        self._working = False
+        self._removed = False
+        self._commands = commands.last
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """Name of the fleet."""
+        return self._record.name
+
+    @property
+    def port(self) -> int:
+        """Port on loopback where the fleet answers."""
+        return self._control.router.record.port
+
+    @property
+    def url(self) -> str:
+        """Address of the fleet on this machine."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas are wanted."""
+        return self._record.replicas
+
+    @property
+    def revision(self) -> int:
+        """Number of the revision that is wanted."""
+        return self._record.target
+
+    @property
+    def image(self) -> Image:
+        """The image of that revision.
+
+        Raises
+        ------
+        ImageNotFoundError
+            Where it has been removed from the engine.
+        """
+        return find(self._control.client, self._record.revisions[self._record.target].image_id)
+
+    @property
+    def revisions(self) -> tuple[Revision, ...]:
+        """The revisions in the order they were deployed, the present one last."""
+        return tuple(self._record.revisions[number] for number in self._record.history)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """The timeline: the last 500 events, oldest first."""
+        return tuple(self._record.timeline)
+
+    @property
+    def commands(self) -> Commands:
+        """What you would have typed to do what this fleet did last, as ``docker`` commands."""
+        return self._commands
+
+    @property
+    def removed(self) -> bool:
+        """Whether the fleet is gone: by :meth:`remove`, or by the reset of its lab."""
+        return self._removed
+
+    @property
+    def router_retries(self) -> int:
+        """How often the router had to try another replica, since it started."""
+        return self._control.router.api.retries()
+
+    def status(self) -> FleetStatus:
+        """Look at the engine and the router, and say how the fleet is.
+
+        Raises
+        ------
+        EngineError, RouterError
+            Where one of them does not answer.
+        """
+        self._check_there()
+        return self._control.status(working=self._working)
+
+    def __repr__(self) -> str:
+        if self._removed:
+            return f"<Fleet {self.name}, removed>"
+        return f"<Fleet {self.name}: {self.replicas} x {self._record.revisions[self.revision].image} at {self.url}>"
+
+    def _repr_html_(self) -> str:
+        return "<p>This fleet has been removed.</p>" if self._removed else self.status()._repr_html_()
+
+    # What it does
+
+    def scale(self, replicas: int) -> FleetStatus:
+        """Make it so many replicas: start what is missing, or drain and remove what is too many.
+
+        Parameters
+        ----------
+        replicas : int
+            From 0 to 1000.
+
+        Returns
+        -------
+        FleetStatus
+            When all are healthy and in the router.
+
+        Raises
+        ------
+        BadInputError
+            Where the number is out of range.
+        ReplicaFailedError
+            Where a new replica exits or does not become healthy; it is removed, the others go on.
+        EngineError, RouterError
+            Where one of them goes away.
+        """
+        check_replicas(replicas)
+        with self._operation(f"{self.name}.scale({replicas})"):
+            self._control.resize(replicas)
+        return self.status()
+
+    def replace(self, name: str) -> FleetStatus:
+        """Throw one replica away and stamp out a new one in its place.
+
+        Parameters
+        ----------
+        name : str
+            Name of the replica, as :meth:`status` shows it.
+
+        Raises
+        ------
+        BadInputError
+            Where there is no such replica.
+        """
+        with self._operation(f"{self.name}.replace({name!r})"):
+            if not self._control.mark_for_replacement(name):
+                names = ", ".join(row.name for row in self.status().replicas) or "none"
+                raise BadInputError(f"The fleet {self.name} has no replica {name!r}.", f"It has: {names}.")
+            self._control.reach_size()
+        return self.status()
+
+    def rollout(
+        self, image: Image | str, strategy: Strategy | None = None, *, env: Mapping[str, str] | None = None
+    ) -> Rollout:
+        """Replace every replica by one of `image`.
+
+        When the new revision fails (a replica exits, or none becomes healthy within the progress deadline), the old
+        revision is put back, and the result says so.
+
+        Parameters
+        ----------
+        image : Image or str
+            The new image.
+        strategy : Recreate or RollingUpdate, optional
+            RollingUpdate() where left out.
+        env : mapping, optional
+            Environment variables of the new revision; those of the present one where left out.
+
+        Returns
+        -------
+        Rollout
+            Status Complete or RolledBack, and the timeline.
+
+        Raises
+        ------
+        ImageNotFoundError
+            Where there is no such image; nothing has changed then.
+        EngineError, RouterError
+            Where one of them goes away. Run the cell again to go on.
+        """
+        title = image if isinstance(image, str) else image.name
+        found = find(self._control.client, image if isinstance(image, str) else image.id)
+        present = self._record.revisions[self.revision]
+        wanted = replace(
+            present,
+            image_id=found.id,
+            image=title,
+            env=present.env if env is None else tuple(sorted((str(k), str(v)) for k, v in env.items())),
+        )
+        with self._operation(f"{self.name}.rollout({title!r})"):
+            return self._control.deploy(self._control.number(wanted), strategy or RollingUpdate())
+
+    def rollback(self, to: int | None = None, strategy: Strategy | None = None) -> Rollout:
+        """Go back to an earlier revision; after a rollout that was stopped, to the one before it.
+
+        Parameters
+        ----------
+        to : int, optional
+            Number of the revision; the one before the present where left out.
+        strategy : Recreate or RollingUpdate, optional
+            RollingUpdate() where left out.
+
+        Raises
+        ------
+        BadInputError
+            Where there is no such revision.
+        """
+        record = self._record
+        if to is None:
+            if record.target != record.revision:
+                to = record.revision
+            elif len(record.history) > 1:
+                to = record.history[-2]
+            else:
+                raise BadInputError(f"The fleet {self.name} has only one revision.", "Roll another image out first.")
+        if to not in record.revisions:
+            known = ", ".join(str(number) for number in sorted(record.revisions))
+            raise BadInputError(f"The fleet {self.name} has no revision {to!r}.", f"It has: {known}.")
+        with self._operation(f"{self.name}.rollback(to={to})"):
+            return self._control.deploy(to, strategy or RollingUpdate())
+
+    def remove(self) -> None:
+        """Remove the replicas, without waiting for their requests, and the router."""
+        with self._operation(f"{self.name}.remove()"):
+            self._control.remove()
+            self.mark_removed()
+            self._forget()
+
+    # How it does it
+
+    def turn(self) -> contextlib.AbstractContextManager[bool]:
+        """Give the lock that an operation holds: who has it knows that nothing is under way."""
+        return self._turn
+
+    def mark_removed(self) -> None:
+        """Make every further use an error: a fleet of the same name may be another one by now."""
+        self._removed = True
+
+    def create(self) -> None:
+        """Start the first replicas; where that fails, leave nothing behind."""
+        try:
+            with self._operation(f"fleet {self.name}"):
+                self._control.clear()
+                self._control.reach_size()
+        except BaseException:
+            with contextlib.suppress(DockerlabError):
+                self.remove()
+            raise
+
+    def converge(self, wanted: Revision, replicas: int, ready_timeout_s: float) -> None:
+        """Bring the fleet to `replicas` of `wanted`, by the shortest way; raise where `wanted` fails."""
+        with self._operation(f"fleet {self.name}"):
+            number = self._control.number(wanted)
+            if number == self._record.target == self._record.revision:
+                self._control.resize(replicas)
+            else:
+                self._record.replicas = replicas
+                rollout = self._control.deploy(number, RollingUpdate(progress_deadline_s=ready_timeout_s))
+                if rollout.status == "RolledBack":
+                    raise ReplicaFailedError(rollout.reason, replica="", exit_code=None, logs="")
+
+    @contextlib.contextmanager
+    def _operation(self, title: str) -> Iterator[None]:
+        with self._turn:
+            self._check_there()
+            self._drive()
+            self._log.begin(title)
+            self._working = True
+            try:
+                yield
+            finally:
+                self._working = False
+                self._commands = self._log.last
+
+    def _check_there(self) -> None:
+        if self._removed:
+            raise FleetError(f"The fleet {self.name} has been removed.", "Run the cell that makes it again.")
+
+
+def check_replicas(replicas: int) -> None:
+    """Refuse a number of replicas that makes no sense.
+
+    Raises
+    ------
+    BadInputError
+    """
+    if isinstance(replicas, bool) or not isinstance(replicas, int) or not 0 <= replicas <= MAX_REPLICAS:
+        raise BadInputError(
+            f"{replicas!r} replicas cannot be had.", f"Give a whole number from 0 to {MAX_REPLICAS}, without quotes."
+        )

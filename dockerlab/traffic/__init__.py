@@ -1,0 +1,1 @@
+"""Real requests at a steady pace, and what became of each."""
