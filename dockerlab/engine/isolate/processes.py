@@ -52,9 +52,23 @@ def groups(pids: Iterable[int]) -> set[int]:
 
 
 def traced_by(tracers: Iterable[int]) -> list[int]:
-    """Give the processes that are traced by these, wherever they are in the tree."""
+    """Give the processes that are traced by these.
+
+    They are below their tracer or, when the one that started them has ended, below the process that adopts what is left
+    behind, which is the tracer's parent.
+    """
     wanted = set(tracers) - {0}
-    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit() and tracer(int(entry)) in wanted]
+    adopters = {_parent(pid) for pid in wanted} - {0}
+    adopted = [pid for adopter in adopters for pid in children(adopter) if tracer(pid) in wanted]
+    return [pid for pid in below([*wanted, *adopted]) if tracer(pid) in wanted]
+
+
+def _parent(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[1])  # behind the name, which may hold anything
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def send(pid: int, number: int) -> None:
@@ -67,10 +81,12 @@ def send(pid: int, number: int) -> None:
 def end(find: Callable[[], list[int]], limit_s: float = 5.0) -> None:
     """Kill what ``find`` gives until it gives nothing: stopped first, so that nothing is born meanwhile."""
     until = time.monotonic() + limit_s
-    while (found := find()) and time.monotonic() < until:
+    while found := find():
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for pid in found:
                 send(pid, number)
+        if time.monotonic() > until:
+            return
         time.sleep(0.002)
 
 

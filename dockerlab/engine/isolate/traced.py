@@ -50,6 +50,7 @@ class Traced(Supervised):
         self._last_signal = 0
         self._status: int | None = None
         self._main_ended = False
+        self._killing: asyncio.Task[None] | None = None
         self._end = asyncio.get_running_loop().create_task(self._watch(pidfd))
 
     async def wait(self) -> int:
@@ -64,9 +65,9 @@ class Traced(Supervised):
 
     def kill(self) -> None:
         """End everything that PRoot traces."""
-        if not self.ended:
+        if self._killing is None and not self.ended:
             self._last_signal = signal.SIGKILL
-            processes.end(self._traced, 0.05)
+            self._killing = asyncio.get_running_loop().create_task(self._end_all())
 
     def pids(self) -> tuple[int, ...]:
         """Give the numbers of everything that PRoot traces."""
@@ -84,13 +85,16 @@ class Traced(Supervised):
             await asyncio.wait([self.child.ended], timeout=0.02)
             if not self._main and not self.child.ended.done():
                 return exit_code(self._status or 0)  # before Linux 6.15 nobody knows
-            while not self.child.ended.done():
-                await asyncio.to_thread(processes.end, self._traced, 1.0)
-                await asyncio.wait([self.child.ended], timeout=0.02)
+            await self._end_all()
         code = exit_code(await self.child.wait())
         if self._status is not None:
             return exit_code(self._status)
         return 128 + self._last_signal if code == _BY_SIGNAL and self._last_signal else code
+
+    async def _end_all(self) -> None:
+        while not self.child.ended.done():
+            await asyncio.to_thread(processes.end, self._traced, 1.0)
+            await asyncio.wait([self.child.ended], timeout=0.02)
 
     async def _status_of(self, pidfd: int) -> int | None:
         """Give the status that a process ended with; the kernel knows it once PRoot has taken note of the end."""
