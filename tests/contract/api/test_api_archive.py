@@ -73,18 +73,25 @@ def test_head_tells_about_the_file(running: Any, raw: Raw) -> None:
     assert (told["name"], told["size"]) == ("f", 4)
 
 
-def test_in(running: Any) -> None:
+def test_in(engine: Engine, running: Any) -> None:
+    def told(command: str) -> bytes:
+        # Docker Engine 20.10 loses what a short program prints, now and then on a busy machine.
+        def output() -> bytes:
+            return bytes(running.exec_run(command).output)
+
+        return until(output) if engine.kind == "docker" else output()
+
     assert running.put_archive(
         "/", archive({"in1": "text", "sub/": "", "sub/file": b"\0\xff", "sub/l": link("sub/l", "file")})
     )
-    assert running.exec_run("cat /in1").output == b"text"
-    assert running.exec_run("readlink /sub/l").output == b"file\n"
-    assert running.exec_run("stat -c %a:%u:%s /sub/file").output == b"644:0:2\n"
+    assert told("cat /in1") == b"text"
+    assert told("readlink /sub/l") == b"file\n"
+    assert told("stat -c %a:%u:%s /sub/file") == b"644:0:2\n"
     assert running.put_archive("/dir", archive({"through": "link"}))
-    assert running.exec_run("cat /d/through").output == b"link"
+    assert told("cat /d/through") == b"link"
     # What is there is replaced.
     assert running.put_archive("/", archive({"in1": "other"}))
-    assert running.exec_run("cat /in1").output == b"other"
+    assert told("cat /in1") == b"other"
 
 
 def test_owners_and_modes(bench: Bench, running: Any) -> None:

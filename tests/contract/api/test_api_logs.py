@@ -136,12 +136,23 @@ def test_ten_megabytes_quickly(bench: Bench) -> None:
 
 
 def test_attaching_to_a_running_one(bench: Bench) -> None:
-    made = bench.start(
-        ["sh", "-c", "echo early; sleep 0.5; echo late; usleep 50000; echo err >&2; exec sleep 1 >&- 2>&-"]
-    )
+    made = bench.start(["sh", "-c", "echo early; sleep 0.5; echo late; usleep 50000; echo err >&2"])
     until(lambda: b"early" in made.logs())
     assert b"".join(made.attach(stream=True)) == b"late\nerr\n"
-    assert made.attach(logs=True, stdout=True, stderr=True) == b"early\nlate\nerr\n"
+
+
+def test_attaching_to_what_was_printed(bench: Bench) -> None:
+    made = bench.start(["sh", "-c", "echo early; usleep 50000; echo err >&2; sleep 300"])
+    until(lambda: b"err" in made.logs())
+
+    def printed() -> bytes:
+        return bytes(made.attach(logs=True, stdout=True, stderr=True))
+
+    if bench.engine.kind == "docker":
+        # 20.10 gives a part of it or nothing in every second call, on a busy machine: it stops before it has read.
+        until(lambda: printed() == b"early\nerr\n")
+    else:
+        assert printed() == b"early\nerr\n"
 
 
 def test_attaching_apart(bench: Bench) -> None:
