@@ -14,9 +14,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from dockerlab.errors import DockerlabError
+from dockerlab.fleet.analysis import Analysis
 from dockerlab.fleet.fleet import Fleet
 from dockerlab.fleet.rollout import Rollout
-from dockerlab.fleet.strategies import Recreate, RollingUpdate
+from dockerlab.fleet.strategies import BlueGreen, Canary, Pause, Recreate, RollingUpdate, SetWeight
 from dockerlab.images import Image
 from dockerlab.lab import Lab
 
@@ -25,13 +26,18 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "Analysis",
+    "BlueGreen",
+    "Canary",
     "DockerlabError",
     "Fleet",
     "Image",
     "Lab",
+    "Pause",
     "Recreate",
     "RollingUpdate",
     "Rollout",
+    "SetWeight",
     "course",
     "plots",
     "widgets",

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import docker
 import pytest
+from hypothesis import settings
 from support import docker_registry
 
 from dockerlab.connect import Engine, connect
@@ -34,6 +35,9 @@ RUN = f"test-{uuid.uuid4().hex[:8]}"  # prefix of the names of all labs of this 
 
 
 def pytest_configure() -> None:
+    # A busy machine makes an example slow now and then, and tells nothing by it.
+    settings.register_profile("dockerlab", deadline=None)
+    settings.load_profile("dockerlab")
     # A shell that starts the tests in the background has SIGINT ignored, here and in every process that a test starts.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -11,10 +11,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dockerlab.errors import DockerlabError, EngineLostError
-from dockerlab.fleet.model import Event, Replica, Revision, Snapshot, Traffic
-from dockerlab.fleet.plan import Failure, Goal, Step, plan
+from dockerlab.fleet.analysis import Measured
+from dockerlab.fleet.model import Event, Pool, Position, Replica, Revision, Snapshot, Traffic
+from dockerlab.fleet.plan import plan
+from dockerlab.fleet.progress import Progress
 from dockerlab.fleet.replicas import WORKERS, Container, Replicas
-from dockerlab.router import RuntimeApi, Server
+from dockerlab.fleet.steps import Goal, Plan, Step
+from dockerlab.router import Look, RuntimeApi, Server
 
 POLL_S = 0.02
 RELIST_S = 0.5
@@ -40,6 +43,10 @@ class Driver:
         The engine's side.
     router : RuntimeApi
         The router's side.
+    progress : Progress
+        How far a rollout has come; changed in place.
+    save : callable
+        Writes it down.
     clock : callable
         Steady seconds, for durations.
     wall_clock : callable
@@ -50,12 +57,16 @@ class Driver:
         self,
         replicas: Replicas,
         router: RuntimeApi,
+        progress: Progress,
+        save: Callable[[], None],
         *,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
         self._replicas = replicas
         self._router = router
+        self._progress = progress
+        self._save = save
         self._clock = clock
         self._wall_clock = wall_clock
         self._lock = threading.Lock()  # guards every change of a tracked replica: workers and the loop both make them
@@ -64,8 +75,11 @@ class Driver:
         self._listed_s = float("-inf")
         self._progress_s = clock()
         self._exits = 0
+        self._since_s = clock()
+        self._counted: dict[Pool, Measured] = {}
+        self._before: dict[Pool, Measured] = {}  # what had been counted when the present step began
 
-    def run(self, goal: Goal, revisions: Mapping[int, Revision], emit: Emit) -> Failure | None:
+    def run(self, goal: Goal, revisions: Mapping[int, Revision], emit: Emit, halt: threading.Event) -> Plan:
         """Work towards `goal` until it is reached or cannot be.
 
         Parameters
@@ -75,11 +89,13 @@ class Driver:
             At least the goal's own.
         emit : callable
             Called with each event, in this thread or a worker's.
+        halt : threading.Event
+            Set by somebody who wants a pause.
 
         Returns
         -------
-        Failure or None
-            None when the goal is reached.
+        Plan
+            Done, or paused, or with a failure.
 
         Raises
         ------
@@ -91,6 +107,7 @@ class Driver:
         self._progress_s = self._clock()
         self._listed_s = float("-inf")
         self._start_afresh()
+        self._mark()
         with ThreadPoolExecutor(WORKERS, thread_name_prefix="dockerlab") as pool:
             try:
                 while True:
@@ -98,20 +115,26 @@ class Driver:
                     now = plan(goal, snapshot)
                     if now.failure:
                         self._finish()
-                        return now.failure
-                    if now.done and not self._futures:
-                        return None
+                        return now
+                    if (now.done or now.paused) and not self._futures:
+                        return now
+                    if halt.is_set():
+                        self._leave_whole(emit)
+                        return Plan(waiting_for="somebody to resume, promote or abort it", paused=True)
                     for step in now.steps:
                         self._take(step, revisions, emit, pool)
                     self._pause()
             except BaseException:
-                for future in self._futures:
-                    future.cancel()
-                self._finish()
-                with contextlib.suppress(DockerlabError):
-                    self._look()  # Stop may have come after the router did something and before it was noted here
-                self._settle(emit)
+                self._leave_whole(emit)
                 raise
+
+    def _leave_whole(self, emit: Emit) -> None:
+        for future in self._futures:
+            future.cancel()
+        self._finish()
+        with contextlib.suppress(DockerlabError):
+            self._look()  # Stop may have come after the router did something and before it was noted here
+        self._settle(emit)
 
     def _start_afresh(self) -> None:
         """Drop what an earlier run that was cut short left: nothing of it is under way any more."""
@@ -159,20 +182,34 @@ class Driver:
 
     def _look(self) -> Snapshot:
         now_s = self._clock()
-        servers = self._router.servers()
+        look = self._router.look()
         if now_s - self._listed_s >= RELIST_S:
-            self._relist(servers)
+            self._relist(look)
             self._listed_s = now_s
-            servers = self._router.servers()  # it may have put some back or taken some out
+            look = self._router.look()  # it may have put some back or taken some out
+        self._counted = look.counted
+        progress = self._progress
         with self._lock:
             for tracked in self._tracked.values():
-                tracked.replica = _merge(tracked.replica, servers.get(tracked.replica.name), now_s)
+                tracked.replica = merge(tracked.replica, look.servers.get(tracked.replica.name), now_s)
             return Snapshot(
-                tuple(t.replica for t in self._tracked.values()), now_s, self._progress_s, exits=self._exits
+                tuple(t.replica for t in self._tracked.values()),
+                now_s,
+                self._progress_s,
+                exits=self._exits,
+                green=look.green,
+                position=Position(progress.step, self._since_s, progress.promoted),
+                measured={pool: _since(self._before.get(pool), counted) for pool, counted in look.counted.items()},
             )
 
-    def _relist(self, servers: Mapping[str, Server]) -> None:
+    def _mark(self) -> None:
+        """Begin a step of the rollout: time and requests count from here."""
+        self._since_s = self._progress_s = self._clock()
+        self._before = self._router.look().counted
+
+    def _relist(self, look: Look) -> None:
         """Bring what is tracked in line with the engine: adopt what a killed process left, notice what died."""
+        servers = look.servers
         with self._lock:
             # Whatever a worker has in hand may change while the engine answers: only the settled ones are judged.
             known = set(self._tracked)
@@ -183,7 +220,8 @@ class Driver:
                 # Of one that ended while nobody looked it is not known whether it ever served: it is replaced, and if
                 # its image is bad, the new one shows it.
                 served = container.state == "exited" or (name in servers and servers[name].traffic == "ready")
-                self._put(name, Replica(name, container.revision, ever_ready=served))
+                pool = servers[name].pool if name in servers else self._progress.pool_of(container.revision)
+                self._put(name, Replica(name, container.revision, pool=pool, ever_ready=served))
             tracked = self._tracked[name]
             tracked.container = container
             # Created and never started: a process was killed between the two calls. Nothing is lost with it.
@@ -192,17 +230,17 @@ class Driver:
             server = servers.get(name)
             if server and container.state == "running" and server.address != container.address:
                 # Restarted by hand: its free port is another one now.
-                self._router.remove(name)
+                self._router.remove(name, server.pool)
                 server = None
             if container.state == "running" and server is None and container.address:
-                self._router.add(name, container.address)
+                self._router.add(name, container.address, tracked.replica.pool)
         for name in settled - set(listed):
             self._forget(name)
             if name in servers:
                 # Its address may be somebody else's soon.
-                self._router.remove(name)
+                self._router.remove(name, servers[name].pool)
         for name in set(servers) - known - set(listed):
-            self._router.remove(name)
+            self._router.remove(name, servers[name].pool)
 
     def _put(self, name: str, replica: Replica, *, mine: bool = False) -> None:
         with self._lock:
@@ -232,15 +270,22 @@ class Driver:
     def _take(self, step: Step, revisions: Mapping[int, Revision], emit: Emit, pool: ThreadPoolExecutor) -> None:
         if step.action == "start":
             name = self._replicas.new_name()
-            self._put(name, Replica(name, step.revision, state="creating", traffic="none", busy=True), mine=True)
+            if self._progress.pools.get(step.revision) != step.pool:
+                self._progress.pools[step.revision] = step.pool
+                self._save()
+            made = Replica(name, step.revision, state="creating", traffic="none", pool=step.pool, busy=True)
+            self._put(name, made, mine=True)
             self._futures[pool.submit(self._start, name, revisions[step.revision], step, emit)] = name
+            return
+        if step.action in ("weight", "advance"):
+            self._go_on(step, emit)
             return
         tracked = self._tracked[step.replica]
         name = step.replica
         if step.action == "admit":
             self._admit(tracked, step, emit)
         elif step.action == "drain":
-            self._router.drain(name)
+            self._router.drain(name, tracked.replica.pool)
             self._change(tracked, traffic="drain", leaving=True, drained_since_s=self._clock())
             self._emit(emit, "drained", f"{name} gets no new requests", step, name)
         else:
@@ -248,8 +293,23 @@ class Driver:
             self._change(tracked, leaving=True, busy=True)
             self._futures[pool.submit(self._remove, tracked, step, emit)] = name
 
+    def _go_on(self, step: Step, emit: Emit) -> None:
+        """Change the weight, or go on to the next step of a canary. The router first, what is kept second."""
+        progress = self._progress
+        if step.action == "weight":
+            green = step.percent if step.pool == "green" else 100 - step.percent
+            self._router.weigh(green)
+            progress.green = green
+            self._emit(emit, "weight", f"{step.percent} % of the requests go to revision {step.revision}", step, "")
+        else:
+            progress.step += 1
+            self._emit(emit, "step", f"on to step {progress.step + 1}", step, "")
+        progress.promoted = False
+        self._save()
+        self._mark()
+
     def _admit(self, tracked: _Tracked, step: Step, emit: Emit) -> None:
-        self._router.admit(step.replica)
+        self._router.admit(step.replica, tracked.replica.pool)
         self._change(tracked, traffic="ready", ever_ready=True, leaving=False, drained_since_s=None)
         self._progress_s = self._clock()
         self._emit(emit, "ready", f"{step.replica} gets requests", step, step.replica)
@@ -259,7 +319,7 @@ class Driver:
         try:
             tracked.container = container = self._replicas.start(name, revision)
             if container.address:
-                self._router.add(name, container.address)
+                self._router.add(name, container.address, tracked.replica.pool)
         except BaseException:
             if tracked.container is None:
                 self._forget(name)
@@ -272,7 +332,7 @@ class Driver:
 
     def _remove(self, tracked: _Tracked, step: Step, emit: Emit) -> None:
         name = tracked.replica.name
-        self._router.remove(name)
+        self._router.remove(name, tracked.replica.pool)
         if tracked.container:
             self._replicas.remove(tracked.container.id)
         self._forget(name)
@@ -310,11 +370,11 @@ class Driver:
     def _put_back(self, tracked: _Tracked, step: Step, emit: Emit) -> None:
         """Give a replica traffic again, also where it was taken out of the router already."""
         if tracked.container and step.replica not in self._router.servers():
-            self._router.add(step.replica, tracked.container.address)
+            self._router.add(step.replica, tracked.container.address, tracked.replica.pool)
         self._admit(tracked, step, emit)
 
 
-def _merge(replica: Replica, server: Server | None, now_s: float) -> Replica:
+def merge(replica: Replica, server: Server | None, now_s: float) -> Replica:
     """Put what the router says into what is known of a replica."""
     if replica.busy or server is None:
         return replica
@@ -324,7 +384,15 @@ def _merge(replica: Replica, server: Server | None, now_s: float) -> Replica:
         replica,
         health=server.health,
         traffic=server.traffic,
+        pool=server.pool,
         sessions=server.sessions,
         healthy_since_s=since_s,
         ever_ready=replica.ever_ready or (healthy and server.traffic == "ready"),
     )
+
+
+def _since(before: Measured | None, now: Measured) -> Measured:
+    """Give what was counted since `before`; a router that was started anew counts from 0."""
+    if before is None or now.requests < before.requests:
+        return now
+    return Measured(now.requests - before.requests, now.lost - before.lost, now.latency_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,15 +13,16 @@ import docker
 
 from dockerlab.connect import Engine
 from dockerlab.errors import DockerlabError, EngineLostError, FleetError, PortTakenError, ReplicaFailedError
-from dockerlab.fleet.apply import Driver
-from dockerlab.fleet.model import Event, FleetStatus, Phase, ReplicaStatus, Revision
-from dockerlab.fleet.plan import Failure, Goal
+from dockerlab.fleet.apply import Driver, merge
+from dockerlab.fleet.forecast import Forecast, forecast
+from dockerlab.fleet.model import Event, FleetStatus, Phase, Position, Replica, ReplicaStatus, Revision, Snapshot
 from dockerlab.fleet.replicas import FLEET_LABEL, Container, Replicas
-from dockerlab.fleet.rollout import Rollout
-from dockerlab.fleet.state import HISTORY_LIMIT, TIMELINE_LIMIT, FleetRecord
-from dockerlab.fleet.strategies import RollingUpdate, Strategy
+from dockerlab.fleet.rollout import Rollout, RolloutStatus
+from dockerlab.fleet.state import TIMELINE_LIMIT, FleetRecord
+from dockerlab.fleet.steps import Failure, Goal, Plan
+from dockerlab.fleet.strategies import Canary, RollingUpdate, Strategy, way_back
 from dockerlab.ownership import OWNER_LABEL
-from dockerlab.router import Router, Server, find_router, open_router
+from dockerlab.router import Look, Router, Server, find_router, open_router
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ class Place:
     save: Callable[[], None]
 
 
+@dataclass(frozen=True)
+class _UnderWay:
+    """A rollout that was begun: what its result needs."""
+
+    before: int
+    number: int
+    strategy: Strategy
+    started_s: float
+    first_event: int
+
+
 class Control:
     """Carries out what is asked of one fleet, and keeps its record. Knows nothing of turns and titles.
 
@@ -69,6 +82,7 @@ class Control:
         self.record = record
         self._ready_timeout_s = ready_timeout_s
         self._events: list[Event] = []
+        self._halt = threading.Event()
         self._connect(self._find_router() or self._new_router(port))
 
     @property
@@ -103,7 +117,8 @@ class Control:
         rows.sort(key=lambda row: (row.revision, row.name))
         target = record.revisions[record.target]
         right = all(row.ready and row.revision == target.number for row in rows) and len(rows) == record.replicas
-        phase: Phase = "Progressing" if working else "Healthy" if right else "Degraded"
+        rest: Phase = "Healthy" if right else "Paused" if record.half_way else "Degraded"
+        phase: Phase = "Progressing" if working else rest
         url = f"http://127.0.0.1:{self.router.record.port}"
         return FleetStatus(record.name, url, record.replicas, target.number, target.image, phase, tuple(rows))
 
@@ -138,6 +153,38 @@ class Control:
         revisions[number] = replace(wanted, number=number)
         return number
 
+    def forecast(self, wanted: Revision, strategy: Strategy) -> Forecast:
+        """Work out what a rollout would do; nothing is changed."""
+        record = self.record
+        known = [one.number for one in record.revisions.values() if one.same_as(wanted)]
+        revision = replace(wanted, number=known[0] if known else max(record.revisions) + 1)
+        revisions = {**record.revisions, revision.number: revision}
+        goal = Goal(record.replicas, revision.number, strategy, strategy.progress_deadline_s, record.stop_grace_s)
+        return forecast(
+            replace(goal, stable=record.revision),
+            self._picture(),
+            title=f"{record.name} to revision {revision.number} ({revision.image}) by {type(strategy).__name__}",
+            name=lambda number: f"{self._place.lab}-{record.name}-new{number}",
+            commands=lambda step: self._replicas.commands(step, revisions[step.revision]),
+        )
+
+    def _picture(self) -> Snapshot:
+        """Look at what is there without touching it."""
+        look = self.router.api.look() if self.router.answers() else Look({}, self.record.progress.green, {})
+        rows = []
+        for container in self._replicas.list():
+            replica = Replica(
+                container.name,
+                container.revision,
+                state=container.state,
+                pool=self.record.progress.pool_of(container.revision),
+                ever_ready=True,
+            )
+            server = look.servers.get(container.name)
+            rows.append(merge(replica, server, 0.0))
+        progress = self.record.progress
+        return Snapshot(tuple(rows), 0.0, green=look.green, position=Position(progress.step, 0.0, progress.promoted))
+
     def resize(self, replicas: int) -> None:
         """Want so many replicas, and get there; see :meth:`dockerlab.Fleet.scale`."""
         record = self.record
@@ -147,16 +194,19 @@ class Control:
         self.save()
         self.reach_size()
 
-    def reach_size(self) -> None:
-        """Start what is missing, remove what is too many or dead."""
+    def reach_size(self, *, insist: bool = False) -> None:
+        """Start what is missing, remove what is too many or dead; with `insist`, a failure leaves the wanted number."""
         self._ensure_router()
         record = self.record
         # While a rollout is stopped half-way both revisions stay; otherwise what is of another one is a leftover.
-        half_way = record.target != record.revision
-        strategy = None if half_way else RollingUpdate(progress_deadline_s=self._ready_timeout_s)
-        goal = Goal(record.replicas, record.target, strategy, self._ready_timeout_s, record.stop_grace_s)
+        strategy = None if record.half_way else RollingUpdate(progress_deadline_s=self._ready_timeout_s)
+        apart = record.progress.pool_of(record.target) != record.progress.pool_of(record.revision)
+        # A canary that waits in a pool of its own is no part of what serves.
+        revision = record.revision if apart else record.target
+        goal = Goal(record.replicas, revision, strategy, self._ready_timeout_s, record.stop_grace_s)
+        self._halt.clear()
         try:
-            failure = self._driver.run(goal, record.revisions, self._emit)
+            failure = self._driver.run(goal, record.revisions, self._emit, self._halt).failure
             if failure:
                 error = self._explain(failure)
                 self.note("failed", failure.reason, record.target)
@@ -165,53 +215,103 @@ class Control:
         except EngineLostError:
             raise
         except BaseException:
+            if insist:
+                raise
             # Stopped, or a replica failed: what serves now is what is wanted, so that the fleet is whole as it stands.
             with contextlib.suppress(DockerlabError):
                 record.replicas = self._driver.available()
                 self.save()
             raise
 
+    def halt(self) -> None:
+        """Make the rollout that is under way pause."""
+        self._halt.set()
+
+    def promote(self, *, full: bool) -> Rollout:
+        """Go on where a rollout waits for a person; with `full`, past every step that is left."""
+        record = self.record
+        record.progress.promoted = True
+        if full and isinstance(record.strategy, Canary):
+            record.progress.step = len(record.strategy.steps)
+        return self.resume()
+
+    def resume(self) -> Rollout:
+        """Go on with a rollout that was stopped."""
+        record = self.record
+        return self.deploy(record.target, record.strategy or RollingUpdate())
+
+    def abort(self) -> Rollout:
+        """Go back to the revision before the rollout that was stopped."""
+        record = self.record
+        strategy = record.strategy or RollingUpdate()
+        under_way = _UnderWay(record.revision, record.target, strategy, time.time(), len(self._events))
+        self._ensure_router()
+        failure = Failure("It was aborted.")
+        self._put_back(under_way, failure)
+        self._end()
+        return self._result(under_way, "RolledBack", failure.reason)
+
     def deploy(self, number: int, strategy: Strategy) -> Rollout:
         """Bring every replica to revision `number`; see :meth:`dockerlab.Fleet.rollout`."""
         self._ensure_router()
         record = self.record
-        started_s, before = time.time(), record.revision
-        first = len(self._events)
+        before = record.revision
+        under_way = _UnderWay(before, number, strategy, time.time(), len(self._events))
         image = record.revisions[number].image
-        if number != before or record.target != before:
+        if (record.target, record.strategy) != (number, strategy):
+            record.progress.begin()
+        if number != before or record.half_way:
             self.note("rollout", f"to revision {number} ({image}) by {type(strategy).__name__}", number)
-        record.target = number
+        record.target, record.strategy = number, strategy
         self.save()
-        failure = self._attempt(number, strategy)
+        outcome = self._attempt(number, strategy, stable=before)
+        if outcome.paused:
+            self.note("paused", f"waiting for {outcome.waiting_for}", number)
+            self.save()
+            return self._result(under_way, "Paused", outcome.waiting_for)
+        failure = outcome.failure
         if failure:
-            self._put_back(before, failure, strategy)
+            self._put_back(under_way, failure)
         else:
             if record.history[-1] != number:
-                record.history = [*record.history, number][-HISTORY_LIMIT:]
+                record.history = [*record.history, number][-record.history_limit :]
                 self.note("complete", f"all replicas run revision {number} ({image})", number)
             record.revision = number
+        self._end()
+        if failure:
+            return self._result(under_way, "RolledBack", failure.reason)
+        return self._result(under_way, "Complete", "")
+
+    def _end(self) -> None:
+        """Note that no rollout is under way any more."""
+        record = self.record
+        record.strategy = None
+        record.progress.begin()
         record.revisions = {n: r for n, r in record.revisions.items() if n in {*record.history, record.target}}
+        record.progress.pools = {record.revision: record.progress.pool_of(record.revision)}
         self.save()
+
+    def _result(self, under_way: _UnderWay, status: RolloutStatus, reason: str) -> Rollout:
         return Rollout(
-            fleet=record.name,
-            from_revision=before,
-            to_revision=number,
-            strategy=type(strategy).__name__,
-            status="RolledBack" if failure else "Complete",
-            reason=failure.reason if failure else "",
-            started_s=started_s,
+            fleet=self.record.name,
+            from_revision=under_way.before,
+            to_revision=under_way.number,
+            strategy=type(under_way.strategy).__name__,
+            status=status,
+            reason=reason,
+            started_s=under_way.started_s,
             ended_s=time.time(),
-            events=tuple(self._events[first:]),
+            events=tuple(self._events[under_way.first_event :]),
         )
 
-    def _put_back(self, before: int, failure: Failure, strategy: Strategy) -> None:
-        record = self.record
+    def _put_back(self, under_way: _UnderWay, failure: Failure) -> None:
+        record, before = self.record, under_way.before
         self.note("failed", failure.reason, record.target)
         # A rollback is never rolled back: when it fails too, that is an error.
         back = failure if before == record.target else None
         record.target = before
         self.save()
-        back = back or self._attempt(before, strategy)
+        back = back or self._attempt(before, way_back(under_way.strategy)).failure
         if back:
             raise FleetError(
                 f"{failure.reason} Going back to revision {before} failed as well: {back.reason}",
@@ -219,14 +319,18 @@ class Control:
             )
         self.note("rolled back", f"to revision {before} ({record.revisions[before].image})", before)
 
-    def _attempt(self, number: int, strategy: Strategy) -> Failure | None:
+    def _attempt(self, number: int, strategy: Strategy, *, stable: int = 0) -> Plan:
         record = self.record
-        goal = Goal(record.replicas, number, strategy, strategy.progress_deadline_s, record.stop_grace_s)
+        goal = Goal(record.replicas, number, strategy, strategy.progress_deadline_s, record.stop_grace_s, stable)
+        halt = self._halt if stable else threading.Event()  # going back is not interrupted
+        halt.clear()
         try:
-            failure = self._driver.run(goal, record.revisions, self._emit)
+            outcome = self._driver.run(goal, record.revisions, self._emit, halt)
         except ReplicaFailedError as error:
-            return Failure(error.message, error.replica)
-        return Failure(self._explain(failure).message, failure.replica) if failure else None
+            return Plan(failure=Failure(error.message, error.replica))
+        if outcome.failure and outcome.failure.replica:
+            return Plan(failure=Failure(self._explain(outcome.failure).message, outcome.failure.replica))
+        return outcome
 
     def _explain(self, failure: Failure) -> FleetError:
         record = self.record
@@ -256,7 +360,7 @@ class Control:
             stop_grace_s=record.stop_grace_s,
             init=record.init,
         )
-        self._driver = Driver(self._replicas, router.api)
+        self._driver = Driver(self._replicas, router.api, record.progress, self.save)
 
     def _find_router(self) -> Router | None:
         """Give the router of the record, started again on its port where it has died; None where there is none."""
@@ -285,6 +389,7 @@ class Control:
             fleet=record.name,
             port=port,
             health_path=record.revisions[record.target].health_path,
+            green=record.progress.green,
         )
         chosen = bool(record.router.port_chosen) if record.router else port is not None
         record.router = router.record = replace(router.record, port_chosen=chosen)

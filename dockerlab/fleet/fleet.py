@@ -10,6 +10,7 @@ from dataclasses import replace
 from dockerlab.commands import CommandLog, Commands
 from dockerlab.errors import BadInputError, DockerlabError, FleetError, ReplicaFailedError
 from dockerlab.fleet.control import Control
+from dockerlab.fleet.forecast import Forecast
 from dockerlab.fleet.model import Event, FleetStatus, Revision
 from dockerlab.fleet.rollout import Rollout
 from dockerlab.fleet.strategies import RollingUpdate, Strategy
@@ -60,6 +61,11 @@ class Fleet:
     def url(self) -> str:
         """Address of the fleet on this machine."""
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def preview_url(self) -> str:
+        """Address of the pool that gets fewer requests: the new revision, while a BlueGreen or Canary is under way."""
+        return f"http://127.0.0.1:{self._control.router.record.preview_port}"
 
     @property
     def replicas(self) -> int:
@@ -175,6 +181,27 @@ class Fleet:
             self._control.reach_size()
         return self.status()
 
+    def repair(self, *unhealthy: str) -> FleetStatus:
+        """Start what is missing and remove what has died; the wanted number stays, also where a new replica fails.
+
+        Parameters
+        ----------
+        *unhealthy : str
+            Names of replicas that are to be replaced too; those that are gone already are fine.
+
+        Raises
+        ------
+        ReplicaFailedError
+            Where a new replica exits or does not become healthy; it is removed, the others go on.
+        EngineError, RouterError
+            Where one of them goes away.
+        """
+        with self._operation(f"{self.name}.repair({', '.join(map(repr, unhealthy))})"):
+            for name in unhealthy:
+                self._control.mark_for_replacement(name)
+            self._control.reach_size(insist=True)
+        return self.status()
+
     def rollout(
         self, image: Image | str, strategy: Strategy | None = None, *, env: Mapping[str, str] | None = None
     ) -> Rollout:
@@ -187,7 +214,7 @@ class Fleet:
         ----------
         image : Image or str
             The new image.
-        strategy : Recreate or RollingUpdate, optional
+        strategy : Recreate, RollingUpdate, BlueGreen or Canary, optional
             RollingUpdate() where left out.
         env : mapping, optional
             Environment variables of the new revision; those of the present one where left out.
@@ -195,7 +222,8 @@ class Fleet:
         Returns
         -------
         Rollout
-            Status Complete or RolledBack, and the timeline.
+            Status Complete, RolledBack or Paused, and the timeline. A rollout that is under way already takes over from
+            here: the same one goes on, another one replaces it.
 
         Raises
         ------
@@ -204,17 +232,95 @@ class Fleet:
         EngineError, RouterError
             Where one of them goes away. Run the cell again to go on.
         """
+        wanted, chosen = self._wanted(image, env), strategy or RollingUpdate()
+        present = self._record.revisions[self.revision]
+        if not (wanted.same_as(present) and chosen == self._record.strategy):
+            self._interrupt()
+        with self._operation(f"{self.name}.rollout({wanted.image!r})"):
+            return self._control.deploy(self._control.number(wanted), chosen)
+
+    def plan(
+        self, image: Image | str, strategy: Strategy | None = None, *, env: Mapping[str, str] | None = None
+    ) -> Forecast:
+        """Work out what :meth:`rollout` would do, and change nothing: each step with its cause and its commands.
+
+        Parameters
+        ----------
+        image, strategy, env
+            As for :meth:`rollout`.
+
+        Returns
+        -------
+        Forecast
+            The stages for the case that every replica becomes healthy and no request is lost.
+
+        Raises
+        ------
+        ImageNotFoundError
+            Where there is no such image.
+        """
+        self._check_there()
+        return self._control.forecast(self._wanted(image, env), strategy or RollingUpdate())
+
+    def _wanted(self, image: Image | str, env: Mapping[str, str] | None) -> Revision:
+        """Give the revision of an image, with the environment that is given or the present one."""
         title = image if isinstance(image, str) else image.name
         found = find(self._control.client, image if isinstance(image, str) else image.id)
         present = self._record.revisions[self.revision]
-        wanted = replace(
-            present,
-            image_id=found.id,
-            image=title,
-            env=present.env if env is None else tuple(sorted((str(k), str(v)) for k, v in env.items())),
-        )
-        with self._operation(f"{self.name}.rollout({title!r})"):
-            return self._control.deploy(self._control.number(wanted), strategy or RollingUpdate())
+        variables = present.env if env is None else tuple(sorted((str(k), str(v)) for k, v in env.items()))
+        return replace(present, image_id=found.id, image=title, env=variables)
+
+    def pause(self) -> FleetStatus:
+        """Stop the rollout that another thread drives, such as a panel's, as soon as the fleet is whole.
+
+        Raises
+        ------
+        FleetError
+            Where none is under way.
+        """
+        if not (self._working and self._record.half_way):
+            raise FleetError(f"No rollout of the fleet {self.name} is under way.", "Start one: fleet.rollout(image).")
+        self._interrupt()
+        with self._turn:
+            return self.status()
+
+    def resume(self) -> Rollout:
+        """Go on with a rollout that was paused or stopped, or whose process was killed.
+
+        Raises
+        ------
+        FleetError
+            Where there is none.
+        """
+        with self._half_way("resume"):
+            return self._control.resume()
+
+    def promote(self, *, full: bool = False) -> Rollout:
+        """Say that the new revision is good: end the pause that a BlueGreen or Canary is at, and go on.
+
+        Parameters
+        ----------
+        full : bool, default False
+            Leave out all of the canary's steps that are left.
+
+        Raises
+        ------
+        FleetError
+            Where no rollout is under way.
+        """
+        with self._half_way("promote"):
+            return self._control.promote(full=full)
+
+    def abort(self) -> Rollout:
+        """Give a rollout up that is paused, stopped or under way: the revision before it is put back.
+
+        Raises
+        ------
+        FleetError
+            Where there is none.
+        """
+        with self._half_way("abort"):
+            return self._control.abort()
 
     def rollback(self, to: int | None = None, strategy: Strategy | None = None) -> Rollout:
         """Go back to an earlier revision; after a rollout that was stopped, to the one before it.
@@ -223,7 +329,7 @@ class Fleet:
         ----------
         to : int, optional
             Number of the revision; the one before the present where left out.
-        strategy : Recreate or RollingUpdate, optional
+        strategy : Recreate, RollingUpdate, BlueGreen or Canary, optional
             RollingUpdate() where left out.
 
         Raises
@@ -284,6 +390,21 @@ class Fleet:
                 rollout = self._control.deploy(number, RollingUpdate(progress_deadline_s=ready_timeout_s))
                 if rollout.status == "RolledBack":
                     raise ReplicaFailedError(rollout.reason, replica="", exit_code=None, logs="")
+
+    def _interrupt(self) -> None:
+        """Make a rollout that another thread drives pause, so that this one gets its turn."""
+        if self._working and self._record.half_way:
+            self._control.halt()
+
+    @contextlib.contextmanager
+    def _half_way(self, action: str) -> Iterator[None]:
+        self._interrupt()
+        with self._operation(f"{self.name}.{action}()"):
+            if not self._record.half_way:
+                raise FleetError(
+                    f"No rollout of the fleet {self.name} is under way or paused.", "Start one: fleet.rollout(image)."
+                )
+            yield
 
     @contextlib.contextmanager
     def _operation(self, title: str) -> Iterator[None]:

@@ -7,13 +7,17 @@ plots and panels show them.
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
+
+from dockerlab.fleet.analysis import Measured
 
 State = Literal["creating", "created", "running", "exited"]
 Health = Literal["starting", "healthy", "unhealthy"]
 Traffic = Literal["none", "drain", "ready", "maint"]
-Phase = Literal["Healthy", "Progressing", "Degraded"]
+Pool = Literal["blue", "green"]
+Phase = Literal["Healthy", "Progressing", "Paused", "Degraded"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Replica:
         What the router's check says.
     traffic : {"none", "drain", "ready", "maint"}
         What the router does with it: "ready" gets new requests, "drain" only ends those in flight.
+    pool : {"blue", "green"}
+        The router's group of servers that it is in.
     leaving : bool
         It has been told to go.
     busy : bool
@@ -86,6 +92,7 @@ class Replica:
     state: State = "running"
     health: Health = "starting"
     traffic: Traffic = "drain"
+    pool: Pool = "blue"
     leaving: bool = False
     busy: bool = False
     sessions: int = 0
@@ -102,6 +109,25 @@ class Replica:
 
 
 @dataclass(frozen=True)
+class Position:
+    """How far a rollout in steps has come: the part of it that engine and router cannot tell.
+
+    Parameters
+    ----------
+    step : int
+        Index of the canary's step.
+    since_s : float
+        When that step began, or the requests were switched, on the snapshot's clock.
+    promoted : bool
+        Somebody has said that it shall go on.
+    """
+
+    step: int = 0
+    since_s: float = 0.0
+    promoted: bool = False
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """All replicas of a fleet at one moment.
 
@@ -114,12 +140,24 @@ class Snapshot:
         When a replica last became available or went away, on the same clock.
     exits : int
         How many replicas were started for the present goal and have exited since.
+    green : int
+        The share of the requests that the router sends to the pool "green", in percent; "blue" gets the rest.
+    position : Position
+    measured : dict of Pool to Measured
+        What the router has counted in each pool since ``position.since_s``.
     """
 
     replicas: tuple[Replica, ...]
     now_s: float
     last_progress_s: float = 0.0
     exits: int = 0
+    green: int = 0
+    position: Position = Position()
+    measured: Mapping[Pool, Measured] = field(default_factory=dict)
+
+    def weight(self, pool: Pool) -> int:
+        """Give the share of the requests that a pool gets, in percent."""
+        return self.green if pool == "green" else 100 - self.green
 
 
 @dataclass(frozen=True)
@@ -131,7 +169,7 @@ class Event:
     time_s : float
         Seconds since the epoch, the clock that traffic results use too.
     kind : str
-        One of started, ready, drained, removed, failed, scaled, rollout, complete, rolled back, stopped.
+        One of started, ready, drained, removed, weight, step, scaled, rollout, paused, failed, complete, rolled back.
     text : str
         What happened, in a short sentence.
     replica : str
@@ -214,8 +252,9 @@ class FleetStatus:
         The revision that is wanted.
     image : str
         Name of that revision's image.
-    phase : {"Healthy", "Progressing", "Degraded"}
-        Healthy: exactly the wanted replicas, all ready. Progressing: a change is under way. Degraded: neither.
+    phase : {"Healthy", "Progressing", "Paused", "Degraded"}
+        Healthy: exactly the wanted replicas, all ready. Progressing: a change is under way. Paused: a rollout waits to
+        be resumed, promoted or aborted. Degraded: none of these.
     replicas : tuple of ReplicaStatus
         Sorted by revision, then name.
     """

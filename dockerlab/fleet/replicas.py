@@ -12,10 +12,13 @@ from typing import Any
 
 import docker.errors
 
+from dockerlab.commands import Call, translate
 from dockerlab.connect import Engine, engine_errors
 from dockerlab.errors import DiskFullError, EngineLostError, ImageNotFoundError, ReplicaFailedError
 from dockerlab.fleet.model import Revision, State
+from dockerlab.fleet.steps import Step
 from dockerlab.ownership import NAME_LABEL, own_containers
+from dockerlab.router.runtime import adding, admitting, draining, removing, weighing
 
 FLEET_LABEL, REVISION_LABEL, PORT_LABEL = "dockerlab.fleet", "dockerlab.revision", "dockerlab.port"
 WORKERS = 8
@@ -87,7 +90,7 @@ class Replicas:
         stop_grace_s: float,
         init: bool,
     ) -> None:
-        self._api = engine.client.api
+        self._api: Any = engine.client.api  # its stubs do not know that a command may be missing
         self._labels = dict(labels)
         self._made = dict(made)
         self._prefix = prefix
@@ -112,29 +115,9 @@ class Replicas:
             Where the engine went away or is full.
         """
         api = self._api
-        port = revision.target_port
-        bindings: Mapping[int | str, Any] = {} if self._network else {port: ("127.0.0.1", None)}
-        host_config = api.create_host_config(
-            port_bindings=bindings, network_mode=self._network or None, init=self._init or None
-        )
         with engine_errors():
             try:
-                container_id: str = api.create_container(
-                    revision.image_id,
-                    name=name,
-                    # Linux allows 64 characters, and no hyphen first.
-                    hostname=name[-63:].lstrip("-"),
-                    environment=dict(revision.env),
-                    labels={
-                        **self._made,
-                        **self._labels,
-                        NAME_LABEL: name,
-                        REVISION_LABEL: str(revision.number),
-                        PORT_LABEL: str(port),
-                    },
-                    ports=[port],
-                    host_config=host_config,
-                )["Id"]
+                container_id: str = api.create_container_from_config(self._config(name, revision), name)["Id"]
             except docker.errors.ImageNotFound as error:
                 raise ImageNotFoundError(revision.image) from error
         try:
@@ -152,6 +135,54 @@ class Replicas:
                 exit_code=None,
                 logs="",
             ) from error
+
+    def _config(self, name: str, revision: Revision) -> dict[str, Any]:
+        """Give the body of the call that creates a container."""
+        port = revision.target_port
+        bindings: Mapping[int | str, Any] = {} if self._network else {port: ("127.0.0.1", None)}
+        host_config = self._api.create_host_config(
+            port_bindings=bindings, network_mode=self._network or None, init=self._init or None
+        )
+        config: dict[str, Any] = self._api.create_container_config(
+            revision.image_id,
+            None,
+            # Linux allows 64 characters, and no hyphen first.
+            hostname=name[-63:].lstrip("-"),
+            environment=dict(revision.env),
+            labels={
+                **self._made,
+                **self._labels,
+                NAME_LABEL: name,
+                REVISION_LABEL: str(revision.number),
+                PORT_LABEL: str(port),
+            },
+            ports=[port],
+            host_config=host_config,
+        )
+        return config
+
+    def commands(self, step: Step, revision: Revision) -> tuple[str, ...]:
+        """Give what a person would type for a step: to Docker, and to the router's run-time API."""
+        name, pool = step.replica, step.pool
+        match step.action:
+            case "start":
+                call = Call("POST", "/containers/create", {"name": name}, self._config(name, revision))
+                run = translate(call, {revision.image_id: revision.image}) or ""
+                address = f"{'IP' if self._network else '127.0.0.1'}:PORT"
+                return run.replace("docker create", "docker run -d", 1), f"router: {adding(name, address, pool)}"
+            case "admit":
+                return (f"router: {admitting(name, pool)}",)
+            case "drain":
+                return (f"router: {draining(name, pool)}",)
+            case "remove":
+                stop, delete = removing(name, pool)
+                grace = f"docker stop -t {round(self._stop_grace_s)} {name}"
+                return f"router: {stop}", f"router: {delete}", grace, f"docker rm -f -v {name}"
+            case "weight":
+                green = step.percent if pool == "green" else 100 - step.percent
+                return (f"router: {weighing(green)}",)
+            case "advance":
+                return ()
 
     def list(self) -> list[Container]:
         """List the containers of the fleet, in no order.

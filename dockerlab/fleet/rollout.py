@@ -8,7 +8,7 @@ from typing import Literal
 
 from dockerlab.fleet.model import Event
 
-RolloutStatus = Literal["Complete", "RolledBack"]
+RolloutStatus = Literal["Complete", "RolledBack", "Paused"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,11 @@ class Rollout:
         The revisions before and after, had it succeeded.
     strategy : str
         How it was done.
-    status : {"Complete", "RolledBack"}
-        RolledBack: the new revision failed, and the old one was put back.
+    status : {"Complete", "RolledBack", "Paused"}
+        RolledBack: the new revision failed or was aborted, and the old one was put back. Paused: it waits for somebody
+        to resume, promote or abort it.
     reason : str
-        Why it was rolled back; empty where it was not.
+        Why it was rolled back, or what it waits for; empty where it is complete.
     started_s, ended_s : float
         Seconds since the epoch.
     events : tuple of Event

@@ -16,9 +16,11 @@ from typing import Any
 
 from dockerlab.errors import StateError
 from dockerlab.fleet.model import Event, Revision
+from dockerlab.fleet.progress import Progress
+from dockerlab.fleet.strategies import Strategy, strategy_from_json, strategy_to_json
 from dockerlab.router.launch import RouterRecord
 
-FORMAT = 1
+FORMAT = 2
 HISTORY_LIMIT = 10
 """Revisions that are kept to go back to: Kubernetes' revisionHistoryLimit."""
 TIMELINE_LIMIT = 500
@@ -47,6 +49,12 @@ class FleetRecord:
         Containers run under the engine's init.
     timeline : list of Event
         The last events.
+    strategy : Strategy or None
+        How the rollout that is under way, or was stopped, is done.
+    progress : Progress
+        How far it has come.
+    history_limit : int
+        So many revisions are kept.
     """
 
     name: str
@@ -59,6 +67,14 @@ class FleetRecord:
     stop_grace_s: float = 10.0
     init: bool = False
     timeline: list[Event] = field(default_factory=list)
+    strategy: Strategy | None = None
+    progress: Progress = field(default_factory=Progress)
+    history_limit: int = HISTORY_LIMIT
+
+    @property
+    def half_way(self) -> bool:
+        """Whether a rollout is under way or was stopped."""
+        return self.target != self.revision
 
 
 @dataclass
@@ -123,6 +139,8 @@ def _to_json(fleet: FleetRecord) -> dict[str, Any]:
         **asdict(fleet),
         "revisions": [asdict(revision) for revision in fleet.revisions.values()],
         "timeline": [asdict(event) for event in fleet.timeline[-TIMELINE_LIMIT:]],
+        "strategy": strategy_to_json(fleet.strategy) if fleet.strategy else None,
+        "progress": {**asdict(fleet.progress), "pools": list(fleet.progress.pools.items())},
     }
 
 
@@ -134,5 +152,7 @@ def _from_json(content: Mapping[str, Any]) -> FleetRecord:
             "revisions": {revision.number: revision for revision in revisions},
             "router": RouterRecord(**content["router"]) if content["router"] else None,
             "timeline": [Event(**event) for event in content["timeline"]],
+            "strategy": strategy_from_json(content["strategy"]) if content["strategy"] else None,
+            "progress": Progress(**{**content["progress"], "pools": dict(content["progress"]["pools"])}),
         }
     )

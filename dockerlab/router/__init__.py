@@ -12,10 +12,11 @@ from dockerlab.router.launch import (
     open_router,
     stop_router,
 )
-from dockerlab.router.runtime import RuntimeApi, Server
+from dockerlab.router.runtime import Look, RuntimeApi, Server
 
 __all__ = [
     "ContainerRouter",
+    "Look",
     "ProcessRouter",
     "Router",
     "RouterRecord",

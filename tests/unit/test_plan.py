@@ -5,20 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from fleet_world import World, at, roll, serving
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerlab.fleet.model import Replica, Snapshot
-from dockerlab.fleet.plan import Goal, Plan, Step, plan
+from dockerlab.fleet.plan import plan
+from dockerlab.fleet.steps import Goal, Plan, Step
 from dockerlab.fleet.strategies import Recreate, RollingUpdate, Strategy
-
-
-def serving(name: str, revision: int = 1) -> Replica:
-    return Replica(name, revision, health="healthy", traffic="ready", healthy_since_s=0.0, ever_ready=True)
-
-
-def at(*replicas: Replica, now_s: float = 10.0) -> Snapshot:
-    return Snapshot(replicas, now_s=now_s, last_progress_s=now_s)
 
 
 def actions(result: Plan) -> list[tuple[str, str]]:
@@ -146,64 +140,10 @@ class TestRecreate:
         assert actions(plan(goal, at())) == [("start", ""), ("start", "")]
 
 
-class World:
-    """A fleet that does what it is told, one step a tick, in an order that the test chooses."""
-
-    def __init__(self, replicas: int) -> None:
-        self.replicas = {f"old{i}": serving(f"old{i}") for i in range(replicas)}
-        self.now_s = 10.0
-        self.made = 0
-
-    def snapshot(self) -> Snapshot:
-        return Snapshot(tuple(self.replicas.values()), self.now_s, self.now_s)
-
-    def do(self, step: Step) -> None:
-        if step.action == "start":
-            self.made += 1
-            name = f"new{self.made}"
-            self.replicas[name] = Replica(name, step.revision)
-        elif step.action == "admit":
-            self.replicas[step.replica] = replace(
-                self.replicas[step.replica], traffic="ready", ever_ready=True, healthy_since_s=self.now_s
-            )
-        elif step.action == "drain":
-            self.replicas[step.replica] = replace(
-                self.replicas[step.replica], traffic="drain", leaving=True, drained_since_s=self.now_s, sessions=1
-            )
-        else:
-            del self.replicas[step.replica]
-
-    def happen(self, pick: int) -> None:
-        """Let something happen by itself: a check passes, a request ends."""
-        waiting = [r for r in self.replicas.values() if r.health == "starting" or r.sessions]
-        if waiting:
-            replica = waiting[pick % len(waiting)]
-            self.replicas[replica.name] = replace(replica, health="healthy", sessions=0)
-
-
 @st.composite
 def rollouts(draw: st.DrawFn) -> tuple[int, RollingUpdate]:
     amount = st.one_of(st.integers(0, 20), st.integers(0, 120).map(lambda n: f"{n}%"))
     return draw(st.integers(1, 50)), RollingUpdate(max_surge=draw(amount), max_unavailable=draw(amount))
-
-
-def roll(world: World, goal: Goal, picks: list[int], check: object = None) -> int:
-    """Run the plan to its end; give the number of ticks."""
-    for tick in range(2000):
-        snapshot = world.snapshot()
-        if callable(check):
-            check(snapshot)
-        result = plan(goal, snapshot)
-        assert result.failure is None
-        if result.done:
-            return tick
-        for step in result.steps:
-            world.do(step)
-            if callable(check):
-                check(world.snapshot())
-        world.happen(picks[tick % len(picks)])
-        world.now_s += 0.1
-    raise AssertionError("the rollout does not end")
 
 
 @given(rollouts(), st.lists(st.integers(0, 99), min_size=1, max_size=20))
