@@ -20,12 +20,12 @@ from typing import Any, BinaryIO, cast
 from aiohttp import web
 
 from dockerlab.engine.api.app import STATE, flag
+from dockerlab.engine.api.piped import send_piped
 from dockerlab.engine.api.upload import upload
 from dockerlab.engine.containers import Container
 from dockerlab.engine.isolate import inside
 from dockerlab.engine.refusals import RefusalError, bad
 
-_CHUNK_BYTES = 1 << 18
 _FOLDER_ENDS = ("/", "/.")
 # Type bits of Go's os.FileMode
 _GO_TYPES = {stat.S_IFDIR: 1 << 31, stat.S_IFLNK: 1 << 27, stat.S_IFIFO: 1 << 25, stat.S_IFSOCK: 1 << 24}
@@ -195,24 +195,9 @@ def _pack_as(root: int, path: str, base: str, name: str, target: BinaryIO) -> No
 
 
 async def _send(request: web.Request, headers: dict[str, str], write: Callable[[BinaryIO], None]) -> web.StreamResponse:
-    """Pack in a thread and send what comes through a pipe: an archive is never in memory as a whole."""
-    reading, writing = os.pipe()
-
-    def pack() -> None:
-        with os.fdopen(writing, "wb") as target:
-            write(target)
-
-    packing = asyncio.ensure_future(asyncio.to_thread(pack))
     response = web.StreamResponse(headers=headers)
-    try:
-        await response.prepare(request)
-        while chunk := await asyncio.to_thread(os.read, reading, _CHUNK_BYTES):
-            await response.write(chunk)
-    finally:
-        os.close(reading)  # a client that is gone ends the packing by a broken pipe
-        result = (await asyncio.gather(packing, return_exceptions=True))[0]
-    if isinstance(result, BaseException):
-        raise result
+    await response.prepare(request)
+    await send_piped(response, write)
     await response.write_eof()
     return response
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 import json
-import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import Any
 
 from aiohttp import web
 
 from dockerlab.engine.api.app import STATE, State, body, flag
 from dockerlab.engine.api.images import attributes, target
 from dockerlab.engine.api.jsonstream import JsonStream
+from dockerlab.engine.api.piped import send_piped
 from dockerlab.engine.api.upload import upload
 from dockerlab.engine.images import ImageRecord, Reference, parse
 from dockerlab.engine.images.progress import Progress
 from dockerlab.engine.refusals import RefusalError, bad, unsupported
 
-_CHUNK_BYTES = 1 << 18
 _PLATFORM_LIMIT = 64
 _TAR = "application/x-tar"
 
@@ -165,15 +163,7 @@ async def _save(request: web.Request) -> web.StreamResponse:
         await asyncio.to_thread(_check_saveable, state, name)
     response = web.StreamResponse(headers={"Content-Type": _TAR})
     await response.prepare(request)
-    reading, writing = os.pipe()
-    work = asyncio.ensure_future(asyncio.to_thread(_save_into, state, names, writing))
-    try:
-        while chunk := await asyncio.to_thread(os.read, reading, _CHUNK_BYTES):
-            await response.write(chunk)
-    finally:
-        os.close(reading)  # the writer then fails, should it still write
-        with contextlib.suppress(BrokenPipeError):
-            await work
+    await send_piped(response, lambda file: state.images.save(names, file))
     await response.write_eof()
     for name in names:
         state.events.emit("image", "save", name, {"name": name})
@@ -189,12 +179,6 @@ def _check_saveable(state: State, name: str) -> None:
         tags = (tag for record in state.images.list() for tag in record.tags)
         if repository.tag or repository.digest or repository.repository not in (parse(tag).repository for tag in tags):
             raise
-
-
-def _save_into(state: State, names: list[str], writing: int) -> None:
-    file: BinaryIO
-    with open(writing, "wb", buffering=_CHUNK_BYTES) as file:
-        state.images.save(names, file)
 
 
 async def _push(request: web.Request) -> web.StreamResponse:

@@ -38,6 +38,16 @@ def test_out_of_one_that_runs(running: Any) -> None:
     assert told["mtime"][:2] == "20"
 
 
+def test_many_at_once_and_readers_that_are_slow(bench: Bench) -> None:
+    # More than the engine has threads: each archive is larger than what pipes and sockets hold.
+    made = [bench.create(["sleep", "300"]) for _ in range(12)]
+    for one in made:
+        assert one.put_archive("/", archive({"big": b"x" * 3_000_000}))
+    waiting = [one.get_archive("/big")[0] for one in made[1:]]
+    assert len(content_of(taken(made[0], "/big")[0], "big")) == 3_000_000
+    assert {len(content_of(b"".join(stream), "big")) for stream in waiting} == {3_000_000}
+
+
 def test_a_folder(running: Any) -> None:
     data, told = taken(running, "/d")
     entries = unpacked(data)
