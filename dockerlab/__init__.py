@@ -15,38 +15,47 @@ from typing import TYPE_CHECKING, Any
 
 from dockerlab.errors import DockerlabError
 from dockerlab.fleet.analysis import Analysis
+from dockerlab.fleet.autoscale import AutoscalePolicy
+from dockerlab.fleet.autoscaler import Autoscaler
 from dockerlab.fleet.fleet import Fleet
+from dockerlab.fleet.heal import HealingPolicy
+from dockerlab.fleet.reconciler import Reconciler
 from dockerlab.fleet.rollout import Rollout
 from dockerlab.fleet.strategies import BlueGreen, Canary, Pause, Recreate, RollingUpdate, SetWeight
 from dockerlab.images import Image
 from dockerlab.lab import Lab
 
 if TYPE_CHECKING:
-    from dockerlab import course, plots, widgets
+    from dockerlab import course, drift, plots, widgets
 
 __version__ = "0.1.0"
 __all__ = [
     "Analysis",
+    "AutoscalePolicy",
+    "Autoscaler",
     "BlueGreen",
     "Canary",
     "DockerlabError",
     "Fleet",
+    "HealingPolicy",
     "Image",
     "Lab",
     "Pause",
+    "Reconciler",
     "Recreate",
     "RollingUpdate",
     "Rollout",
     "SetWeight",
     "course",
+    "drift",
     "plots",
     "widgets",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the rooms that need matplotlib or ipywidgets when they are first used."""
-    if name in {"course", "plots", "widgets"}:
+    """Import a room when it is first used: some need matplotlib or ipywidgets."""
+    if name in {"course", "drift", "plots", "widgets"}:
         return importlib.import_module(f"dockerlab.{name}")
     raise AttributeError(f"module 'dockerlab' has no attribute {name!r}")
 

@@ -101,7 +101,10 @@ _LONG = (
     "browser/test_fleet_panel.py",
     "api on proot",
     "unit",
+    "contract/test_rollouts.py",
     "api on bubblewrap",
+    "contract/test_autoscaler.py",
+    "contract/test_drift.py",
     "fuzz",
 )
 """The longest groups: they begin first, so that none of them is what the others wait for."""

@@ -146,11 +146,11 @@ class Driver:
                 tracked.mine = False
         self._exits = 0
 
-    def settle(self, emit: Emit) -> None:
-        """Leave the fleet whole after a failure: what is healthy serves, the rest is removed."""
+    def settle(self, emit: Emit, *, bear: bool = False) -> None:
+        """Leave the fleet whole after a failure: what is healthy serves, the rest is removed; see ``Goal.bear``."""
         self._listed_s = float("-inf")
         self._look()
-        self._settle(emit)
+        self._settle(emit, bear=bear)
 
     def available(self, revision: int | None = None) -> int:
         """Count the replicas that serve, of one revision or of all."""
@@ -349,7 +349,7 @@ class Driver:
         wait(self._futures)
         self._futures.clear()
 
-    def _settle(self, emit: Emit) -> None:
+    def _settle(self, emit: Emit, *, bear: bool = False) -> None:
         """Leave every replica serving or gone: what is healthy serves (again), the rest is removed."""
         for tracked in list(self._tracked.values()):
             replica = tracked.replica
@@ -357,9 +357,10 @@ class Driver:
             try:
                 # A router that was just started has not checked yet what served before: that is no reason to remove it.
                 unchecked = replica.health == "starting" and not tracked.mine
-                if replica.state != "running" or not (replica.health == "healthy" or unchecked):
+                borne = bear and replica.ever_ready and replica.health == "unhealthy" and not replica.leaving
+                if replica.state != "running" or not (replica.health == "healthy" or unchecked or borne):
                     self._remove(tracked, step, emit)
-                elif replica.traffic != "ready" or replica.leaving:
+                elif not borne and (replica.traffic != "ready" or replica.leaving):
                     self._change(tracked, busy=False)
                     self._put_back(tracked, step, emit)
             except EngineLostError:

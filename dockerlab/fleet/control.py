@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -42,6 +42,8 @@ class Place:
         Makes and gives the private folder for the router's socket.
     save : callable
         Writes the lab's state file.
+    collect : callable
+        Removes images that no revision of the lab needs any more; gives their names.
     """
 
     engine: Engine
@@ -50,6 +52,7 @@ class Place:
     made: Mapping[str, str]
     folder: Callable[[], Path]
     save: Callable[[], None]
+    collect: Callable[[Collection[str]], Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ class Control:
             sessions=server.sessions if server else 0,
             age_s=max(0.0, now_s - container.created_s),
             leaving=known.leaving if known else False,
+            exit_code=container.exit_code,
         )
 
     def number(self, wanted: Revision) -> int:
@@ -195,7 +199,7 @@ class Control:
         self.reach_size()
 
     def reach_size(self, *, insist: bool = False) -> None:
-        """Start what is missing, remove what is too many or dead; with `insist`, a failure leaves the wanted number."""
+        """Start what is missing, remove what is too many or dead; with `insist`, see :meth:`Fleet.repair`."""
         self._ensure_router()
         record = self.record
         # While a rollout is stopped half-way both revisions stay; otherwise what is of another one is a leftover.
@@ -203,14 +207,14 @@ class Control:
         apart = record.progress.pool_of(record.target) != record.progress.pool_of(record.revision)
         # A canary that waits in a pool of its own is no part of what serves.
         revision = record.revision if apart else record.target
-        goal = Goal(record.replicas, revision, strategy, self._ready_timeout_s, record.stop_grace_s)
+        goal = Goal(record.replicas, revision, strategy, self._ready_timeout_s, record.stop_grace_s, bear=insist)
         self._halt.clear()
         try:
             failure = self._driver.run(goal, record.revisions, self._emit, self._halt).failure
             if failure:
                 error = self._explain(failure)
                 self.note("failed", failure.reason, record.target)
-                self._driver.settle(self._emit)
+                self._driver.settle(self._emit, bear=insist)
                 raise error
         except EngineLostError:
             raise
@@ -258,9 +262,10 @@ class Control:
         before = record.revision
         under_way = _UnderWay(before, number, strategy, time.time(), len(self._events))
         image = record.revisions[number].image
-        if (record.target, record.strategy) != (number, strategy):
+        if record.half_way and (record.target, record.strategy) == (number, strategy):
+            self.note("resumed", f"on to revision {number} ({image})", number)
+        elif number != before or record.half_way:
             record.progress.begin()
-        if number != before or record.half_way:
             self.note("rollout", f"to revision {number} ({image}) by {type(strategy).__name__}", number)
         record.target, record.strategy = number, strategy
         self.save()
@@ -274,7 +279,7 @@ class Control:
             self._put_back(under_way, failure)
         else:
             if record.history[-1] != number:
-                record.history = [*record.history, number][-record.history_limit :]
+                record.deployed(number)
                 self.note("complete", f"all replicas run revision {number} ({image})", number)
             record.revision = number
         self._end()
@@ -287,8 +292,13 @@ class Control:
         record = self.record
         record.strategy = None
         record.progress.begin()
-        record.revisions = {n: r for n, r in record.revisions.items() if n in {*record.history, record.target}}
+        old = {n: r for n, r in record.revisions.items() if n not in {*record.history, record.target}}
+        record.revisions = {n: r for n, r in record.revisions.items() if n not in old}
         record.progress.pools = {record.revision: record.progress.pool_of(record.revision)}
+        self.save()
+        for name in self._place.collect({revision.image_id for revision in old.values()}):
+            text = f"the image {name} is gone: {record.history_limit} old revisions are kept"
+            self.note("collected", text, record.revision)
         self.save()
 
     def _result(self, under_way: _UnderWay, status: RolloutStatus, reason: str) -> Rollout:

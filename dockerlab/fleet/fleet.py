@@ -113,6 +113,16 @@ class Fleet:
         """How often the router had to try another replica, since it started."""
         return self._control.router.api.retries()
 
+    def load(self) -> dict[str, tuple[bool, int, int]]:
+        """Give for each replica whether it gets requests, how many are in flight, and how many it got so far.
+
+        Raises
+        ------
+        RouterError
+            Where the router does not answer.
+        """
+        return self._control.router.api.load()
+
     def status(self) -> FleetStatus:
         """Look at the engine and the router, and say how the fleet is.
 
@@ -183,6 +193,8 @@ class Fleet:
 
     def repair(self, *unhealthy: str) -> FleetStatus:
         """Start what is missing and remove what has died; the wanted number stays, also where a new replica fails.
+
+        Other replicas that are unhealthy are left as they are.
 
         Parameters
         ----------
@@ -422,6 +434,17 @@ class Fleet:
     def _check_there(self) -> None:
         if self._removed:
             raise FleetError(f"The fleet {self.name} has been removed.", "Run the cell that makes it again.")
+
+
+def check_history_limit(limit: int) -> None:
+    """Refuse a number of old revisions that makes no sense.
+
+    Raises
+    ------
+    BadInputError
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise BadInputError(f"revision_history_limit is {limit!r}.", "Give a whole number from 0 on, such as 10.")
 
 
 def check_replicas(replicas: int) -> None:

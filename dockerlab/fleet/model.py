@@ -169,7 +169,8 @@ class Event:
     time_s : float
         Seconds since the epoch, the clock that traffic results use too.
     kind : str
-        One of started, ready, drained, removed, weight, step, scaled, rollout, paused, failed, complete, rolled back.
+        One of started, ready, drained, removed, weight, step, scaled, rollout, paused, resumed, failed, complete,
+        collected, rolled back.
     text : str
         What happened, in a short sentence.
     replica : str
@@ -216,6 +217,8 @@ class ReplicaStatus:
         Seconds since the container was made.
     leaving : bool
         It has been told to go.
+    exit_code : int or None
+        Exit code of a container that has exited.
     """
 
     name: str
@@ -229,6 +232,7 @@ class ReplicaStatus:
     sessions: int
     age_s: float
     leaving: bool = False
+    exit_code: int | None = None
 
     @property
     def ready(self) -> bool:

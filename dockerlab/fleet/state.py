@@ -22,7 +22,7 @@ from dockerlab.router.launch import RouterRecord
 
 FORMAT = 2
 HISTORY_LIMIT = 10
-"""Revisions that are kept to go back to: Kubernetes' revisionHistoryLimit."""
+"""Old revisions that are kept to go back to: Kubernetes' revisionHistoryLimit."""
 TIMELINE_LIMIT = 500
 
 
@@ -54,7 +54,7 @@ class FleetRecord:
     progress : Progress
         How far it has come.
     history_limit : int
-        So many revisions are kept.
+        So many revisions before the present one are kept to go back to.
     """
 
     name: str
@@ -76,6 +76,12 @@ class FleetRecord:
         """Whether a rollout is under way or was stopped."""
         return self.target != self.revision
 
+    def deployed(self, number: int) -> None:
+        """Put a revision that was deployed at the end of the history, and let the oldest ones go."""
+        history = [*self.history, number]
+        kept = list(dict.fromkeys(reversed(history)))[: self.history_limit + 1]
+        self.history = [one for one in history if one in kept]
+
 
 @dataclass
 class LabState:
@@ -86,14 +92,22 @@ class LabState:
     engine_id : str
         The engine that holds its containers.
     fleets : dict of str to FleetRecord
+    built : dict of str to str
+        The id of each image that the lab built, by the name that it gave it.
     """
 
     engine_id: str
     fleets: dict[str, FleetRecord] = field(default_factory=dict)
+    built: dict[str, str] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Replace the file at `path` in one move."""
-        content = {"format": FORMAT, "engine_id": self.engine_id, "fleets": [_to_json(f) for f in self.fleets.values()]}
+        content = {
+            "format": FORMAT,
+            "engine_id": self.engine_id,
+            "fleets": [_to_json(fleet) for fleet in self.fleets.values()],
+            "built": self.built,
+        }
         try:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         except OSError as error:
@@ -125,7 +139,7 @@ class LabState:
             if content["format"] != FORMAT:
                 raise StateError(path, f"its format is {content['format']}, this version reads {FORMAT}")
             fleets = [_from_json(fleet) for fleet in content["fleets"]]
-            return cls(content["engine_id"], {fleet.name: fleet for fleet in fleets})
+            return cls(content["engine_id"], {fleet.name: fleet for fleet in fleets}, content["built"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:

@@ -27,6 +27,8 @@ class Goal:
         Seconds that a leaving replica gets to end its requests.
     stable : int
         The revision that is kept whole until the new one, in a pool of its own, has taken over; 0 for none.
+    bear : bool
+        A replica that has served and is unhealthy now counts as there: whoever heals decides when it goes.
     """
 
     replicas: int
@@ -35,6 +37,7 @@ class Goal:
     progress_deadline_s: float = 60.0
     grace_s: float = 10.0
     stable: int = 0
+    bear: bool = False
 
 
 Action = Literal["start", "admit", "drain", "remove", "weight", "advance"]

@@ -62,8 +62,9 @@ class View:
         return [r for r in replicas if r.available(self.snapshot.now_s, self.min_ready_s)]
 
     def whole(self) -> bool:
-        """Tell whether exactly the wanted replicas are there, all available."""
-        return len(self.available(self.new)) == len(self.new) == self.goal.replicas
+        """Tell whether exactly the wanted replicas are there, all available or borne."""
+        borne = sum(self.goal.bear and r.ever_ready and r.health == "unhealthy" for r in self.new)
+        return len(self.available(self.new)) + borne == len(self.new) == self.goal.replicas
 
     def _choose_pool(self, staying: Sequence[Replica]) -> Pool:
         serving: Pool = "green" if self.snapshot.green > 50 else "blue"

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -18,11 +18,12 @@ from dockerlab.commands import CommandLog, Commands
 from dockerlab.connect import Engine, connect, protect_loopback
 from dockerlab.errors import BadInputError, DockerlabError, LabClosedError, StateError
 from dockerlab.fleet.control import Control, Place
-from dockerlab.fleet.fleet import Fleet, check_replicas
+from dockerlab.fleet.fleet import Fleet, check_history_limit, check_replicas
 from dockerlab.fleet.model import Revision
-from dockerlab.fleet.state import FleetRecord, LabState
+from dockerlab.fleet.state import HISTORY_LIMIT, FleetRecord, LabState
 from dockerlab.images import Image, Registry, build, find
 from dockerlab.lab.clean import CleanReport, clean
+from dockerlab.lab.collect import collect
 from dockerlab.lab.home import Home, check_name, ephemeral_name, owner
 from dockerlab.lab.oneoff import RunResult, run, start
 from dockerlab.lab.registry import open_registry
@@ -32,6 +33,7 @@ from dockerlab.router import stop_router
 if TYPE_CHECKING:
     from docker.models.containers import Container
 
+    from dockerlab.drift.servers import Servers
     from dockerlab.traffic.load import Traffic
 
 RUN_LABEL, RUN_VARIABLE = "dockerlab.run", "DOCKERLAB_RUN"
@@ -183,7 +185,10 @@ class Lab:
         """
         self._ready(f"build {tag}")
         progress: Callable[[str], None] | None = None if quiet else _print
-        return build(self.client, path, tag=tag, dockerfile=dockerfile, args=args, no_cache=no_cache, progress=progress)
+        made = build(self.client, path, tag=tag, dockerfile=dockerfile, args=args, no_cache=no_cache, progress=progress)
+        self._state.built[tag] = made.id
+        self._save()
+        return made
 
     def image(self, name: str) -> Image:
         """Look an image up by name or id.
@@ -303,6 +308,7 @@ class Lab:
         ready_timeout_s: float = 60.0,
         stop_grace_s: float = 10.0,
         init: bool = False,
+        revision_history_limit: int = HISTORY_LIMIT,
     ) -> Fleet:
         """Run identical replicas of `image` behind one address. Where the fleet exists, bring it to what is asked.
 
@@ -327,6 +333,9 @@ class Lab:
             Seconds that a replica gets to end its requests, and its container to stop.
         init : bool
             Run the engine's init as process 1.
+        revision_history_limit : int
+            So many old revisions are kept to go back to. The images of older ones go, where this lab built them
+            and nothing else needs them.
 
         Returns
         -------
@@ -350,6 +359,7 @@ class Lab:
             raise BadInputError(f"health_path is {health_path!r}.", 'Give a path that starts with "/", without spaces.')
         if port is not None and not (isinstance(port, int) and 1 <= port <= 65535):
             raise BadInputError(f"Port {port} does not exist.", "Choose a port from 1024 to 65535.")
+        check_history_limit(revision_history_limit)
         self._ready(f"fleet {name}")
         found = image if isinstance(image, Image) else find(self.client, image)
         revision = Revision(
@@ -362,8 +372,10 @@ class Lab:
         )
         known = self.fleets.get(name)
         if known:
+            self._state.fleets[name].history_limit = revision_history_limit
             return self._converge(known, revision, replicas, port, ready_timeout_s)
         record = FleetRecord(name, replicas, 1, 1, {1: revision}, [1], stop_grace_s=stop_grace_s, init=init)
+        record.history_limit = revision_history_limit
         self._state.fleets[name] = record
         try:
             fleet = self._open(record, ready_timeout_s=ready_timeout_s, port=port)
@@ -376,6 +388,51 @@ class Lab:
         self.fleets[name] = fleet
         self._save()
         return fleet
+
+    def servers(
+        self, name: str, image: Image | str, *, count: int = 10, tmpfs: Mapping[str, str] | None = None
+    ) -> Servers:
+        """Have servers to manage by hand: containers of `image` that only wait for scripts.
+
+        Asked for again they are the same servers, with all that was changed on them; those that stopped are started.
+
+        Parameters
+        ----------
+        name : str
+            Of the group: the servers are called ``NAME-01`` and so on.
+        image : Image or str
+            Another image than before replaces them all.
+        count : int
+            How many, from 1 to 200.
+        tmpfs : mapping of str to str, optional
+            Folders that live in memory, with their options, such as ``{"/tmp": "size=1m"}``.
+
+        Returns
+        -------
+        Servers
+
+        Raises
+        ------
+        BadInputError
+            Where an argument is out of range.
+        ImageNotFoundError
+            Where there is no such image.
+        """
+        from dockerlab.drift.servers import have_servers  # noqa: PLC0415 - `import dockerlab` must stay quick
+
+        check_name("group of servers", name)
+        self._ready(f"servers {name}")
+        return have_servers(
+            self.client,
+            name,
+            _ref(image),
+            lab=self.name,
+            labels=self._made,
+            owned=self.labels,
+            count=count,
+            tmpfs=tmpfs,
+            begin=self._ready,
+        )
 
     def traffic(
         self,
@@ -523,9 +580,12 @@ class Lab:
             self._state.save(self._home.state_path)
 
     def _open(self, record: FleetRecord, *, ready_timeout_s: float, port: int | None = None) -> Fleet:
-        place = Place(self.engine, self.name, self.labels, self._made, self._home.runtime, self._save)
+        place = Place(self.engine, self.name, self.labels, self._made, self._home.runtime, self._save, self._collect)
         control = Control(place, record, port=port, ready_timeout_s=ready_timeout_s)
         return Fleet(control, commands=self._log, drive=self._drive, forget=lambda: self._forget(record.name))
+
+    def _collect(self, image_ids: Collection[str]) -> list[str]:
+        return collect(self.client, self._state, image_ids)
 
     def _forget(self, fleet: str) -> None:
         self._state.fleets.pop(fleet, None)
