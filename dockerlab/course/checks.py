@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import io
 import json
 import math
+import tarfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
@@ -12,8 +14,15 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import docker.errors
+
 from dockerlab.connect import engine_errors
+from dockerlab.drift.look import look
+from dockerlab.drift.servers import SERVERS_LABEL
 from dockerlab.errors import ImageNotFoundError
+from dockerlab.fleet.autoscaler import replica_seconds
+from dockerlab.images.base import BASE_TAG
+from dockerlab.ownership import own_containers
 
 if TYPE_CHECKING:
     from dockerlab.fleet.fleet import Fleet
@@ -22,11 +31,22 @@ if TYPE_CHECKING:
     from dockerlab.traffic.results import Results
 
 NOTE = "/note.txt"
+SETTINGS, SERVERS = "/etc/shop.conf", 5
+"""The file that `no_drift` reads, and on how many servers."""
+
 TARGET_RPS, TARGET_SHARE = 120, 0.7
 """The load that `enough_replicas` plans for, and the share of the fleet's capacity that it may use."""
 
+NIGHT_LOAD = ((20, 2), (90, 4), (20, 6))
+"""The load of `night_shift`: requests a second and seconds."""
+NIGHT_REPLICA_S = 52
+"""What it may cost; five replicas all the time would cost 60."""
+
 ENOUGH_SENT = 0.99
 """Below this share the sender was too slow to prove anything."""
+
+TILL, DATA, TILL_VISITS = "till", "/data", 5
+"""The service that `rescued_data` is about, where its data is, and how many visits it had as version 1."""
 
 _ADDED = 1  # docker diff: 0 changed, 1 added, 2 deleted
 
@@ -58,8 +78,7 @@ def first_service(lab: Lab, results: Results | None) -> Iterator[Fact]:  # noqa:
         if not replica:
             continue
         facts = [Fact("named", ok=True, values={"replica": replica})]
-        ports = (found["NetworkSettings"].get("Ports") or {}).values()
-        public = next((int(binding["HostPort"]) for bindings in ports for binding in bindings or ()), 0)
+        public = _public_port(found)
         facts.append(Fact("published", ok=public > 0, values={"port": public, "replica": replica}))
         if public:
             answer = _who_answers(f"http://127.0.0.1:{public}", patience_s=3.0)
@@ -149,12 +168,91 @@ def nobody_notices(lab: Lab, results: Results | None) -> Iterator[Fact]:
     yield Fact("lost", ok=summary.lost == 0, values={"lost": summary.lost, "scheduled": summary.scheduled})
 
 
+def rescued_data(lab: Lab, results: Results | None) -> Iterator[Fact]:  # noqa: ARG001
+    """Version 2 of a service runs, and the data of version 1 is in a volume of this lab that it uses."""
+    found = next((row for row in _singles(lab) if row["Name"] == f"/{lab.name}-{TILL}"), None)
+    yield Fact("runs", ok=found is not None)
+    if found is None:
+        return
+    # The image's own words: a variable given at start would only pretend.
+    env = dict(word.partition("=")[::2] for word in lab.image(found["Image"]).env)
+    version = env.get("VERSION", "none")
+    yield Fact("version", ok=version == "2", values={"version": version})
+    mounts = [row for row in found.get("Mounts") or () if row["Destination"] == DATA and row["Type"] == "volume"]
+    volume = str(mounts[0]["Name"]) if mounts else ""
+    mine = _is_mine(lab, volume) if volume else False
+    yield Fact("volume", ok=mine, values={"volume": volume})
+    rows = _lines(lab, found["Id"], f"{DATA}/visits.txt")
+    old = sum(row.endswith("version 1") for row in rows)
+    yield Fact("data", ok=old >= TILL_VISITS, values={"count": old, "wanted": TILL_VISITS})
+    if version != "2" or not mine or old < TILL_VISITS:
+        return
+    public = _public_port(found)
+    answer = _who_answers(f"http://127.0.0.1:{public}", patience_s=3.0) if public else {}
+    ok = answer.get("version") == "2" and answer.get("visits") == len(rows)
+    yield Fact("answers", ok=ok, values={"visits": len(rows)})
+
+
+def no_drift(lab: Lab, results: Results | None) -> Iterator[Fact]:  # noqa: ARG001
+    """Five servers of one image that was built have the settings once, and nothing on them was changed since."""
+    wanted = {**lab.labels, SERVERS_LABEL: "mine"}
+    with engine_errors():
+        rows = [row for row in own_containers(lab.client.api, wanted) if row["State"] == "running"]
+    rows.sort(key=lambda row: str(row["Names"][0]))
+    yield Fact("servers", ok=len(rows) >= SERVERS, values={"count": len(rows), "wanted": SERVERS})
+    if len(rows) < SERVERS:
+        return
+    base, images = _image(lab, BASE_TAG), {row["ImageID"] for row in rows}
+    yield Fact("one_image", ok=len(images) == 1 and (base is None or base.id not in images))
+    wrong = [row["Names"][0].lstrip("/") for row in rows if _printed(lab, row["Id"], SETTINGS) != "workers=8"]
+    yield Fact("settings", ok=not wrong, values={"names": ", ".join(wrong)})
+    found = look(lab.client, [row["Id"] for row in rows])
+    alike = found.states == 1 and not found.drifted and not found.gone
+    yield Fact("as_built", ok=alike, values={"states": found.states, "names": ", ".join(found.drifted)})
+
+
+def night_shift(lab: Lab, results: Results | None) -> Iterator[Fact]:
+    """See that the fleet followed a given load, lost nothing of it, and was small enough meanwhile."""
+    fleet = lab.fleets.get("web")
+    yield Fact("fleet", ok=fleet is not None)
+    if fleet is None:
+        return
+    load = results is not None and _is_night(results)
+    yield Fact("load", ok=load)
+    if results is None or not load:
+        return
+    since_s, until_s = results.scheduled_s[0], results.scheduled_s[-1]
+    kinds = {event.kind for event in fleet.events if event.replica and since_s <= event.time_s <= until_s}
+    yield Fact("followed", ok={"ready", "drained"} <= kinds)
+    summary = results.summary()
+    yield Fact("sent", ok=summary.sent_share >= ENOUGH_SENT, values={"percent": f"{summary.sent_share:.1%}"})
+    yield Fact("lost", ok=summary.lost == 0, values={"lost": summary.lost, "scheduled": summary.scheduled})
+    serving = [row.name for row in fleet.status().replicas if row.ready]
+    cost_s = replica_seconds(fleet.events, serving, since_s=since_s, until_s=until_s)
+    values = {"cost": f"{cost_s:.1f}", "budget": NIGHT_REPLICA_S}
+    yield Fact("cost", ok=cost_s <= NIGHT_REPLICA_S, values=values)
+
+
+def _is_night(results: Results) -> bool:
+    """Tell whether a load had the rates of `NIGHT_LOAD`, one after the other."""
+    since_s = results.scheduled_s[0] if len(results) else 0.0
+    for rate_rps, span_s in NIGHT_LOAD:
+        due = len(results.between(since_s - 0.01, since_s + span_s - 0.01))
+        if not 0.95 * rate_rps * span_s <= due <= 1.05 * rate_rps * span_s:
+            return False
+        since_s += span_s
+    return len(results) <= 1.05 * sum(rate_rps * span_s for rate_rps, span_s in NIGHT_LOAD)
+
+
 CHECKS: Mapping[str, Callable[[Any, Any], Iterator[Fact]]] = {
     "cached_step": cached_step,
     "enough_replicas": enough_replicas,
     "first_service": first_service,
+    "night_shift": night_shift,
+    "no_drift": no_drift,
     "nobody_notices": nobody_notices,
     "own_layer": own_layer,
+    "rescued_data": rescued_data,
 }
 
 
@@ -170,11 +268,42 @@ def _singles(lab: Lab) -> Iterator[dict[str, Any]]:
                 yield api.inspect_container(row["Id"])
 
 
+def _public_port(found: Mapping[str, Any]) -> int:
+    """Give the first port of this machine that leads into a container, 0 where none does."""
+    ports = (found["NetworkSettings"].get("Ports") or {}).values()
+    return next((int(binding["HostPort"]) for bindings in ports for binding in bindings or ()), 0)
+
+
+def _is_mine(lab: Lab, volume: str) -> bool:
+    with engine_errors():
+        labels = lab.client.api.inspect_volume(volume).get("Labels") or {}
+    return all(labels.get(key) == value for key, value in lab.labels.items())
+
+
+def _lines(lab: Lab, container_id: str, path: str) -> list[str]:
+    """Read a text file of a container; no lines where it is not there."""
+    try:
+        stream, _ = lab.client.api.get_archive(container_id, path)
+        with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
+            file = archive.extractfile(archive.next() or "")
+            return file.read().decode(errors="replace").splitlines() if file else []
+    except (docker.errors.NotFound, KeyError):
+        return []
+
+
 def _image(lab: Lab, name: str) -> Image | None:
     try:
         return lab.image(name)
     except ImageNotFoundError:
         return None
+
+
+def _printed(lab: Lab, container_id: str, path: str) -> str:
+    """Read a small text file in a container; empty where it cannot be read."""
+    with engine_errors():
+        code, output = lab.client.containers.get(container_id).exec_run(["cat", path])
+    text = output if isinstance(output, bytes) else b"".join(output)
+    return text.decode(errors="replace").strip() if code == 0 else ""
 
 
 def _work_ms(fleet: Fleet) -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from string import Formatter
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -18,6 +19,9 @@ from dockerlab.course.words import words
 from dockerlab.errors import BadInputError
 from dockerlab.images import Image
 from dockerlab.lab import Lab
+
+if TYPE_CHECKING:
+    from docker.models.containers import Container
 
 WEB = Path(__file__).parents[2] / "notebooks" / "apps" / "web"
 
@@ -255,6 +259,51 @@ def test_nobody_notices(lab: Lab, web1: Image, web2: Image) -> None:
         time.sleep(0.5)
     check = task.check(traffic.results)
     assert check.passed, check
+
+
+def test_rescued_data(lab: Lab, base_image: Image) -> None:
+    task = exercise("rescued_data", lab)
+    apps = WEB.parent
+    v1 = lab.build(apps / "counter", tag="counter:test1", quiet=True)
+    v2 = lab.build(apps / "counter", tag="counter:test2", args={"VERSION": "2"}, quiet=True)
+    name, data = f"{lab.name}-till", {f"{lab.name}-till-data": "/data"}
+    assert wrong(task.check()) == ["runs"]
+
+    def start(image: Image, **more: Any) -> Container:
+        return lab.start(image, name=name, init=True, **{"ports": {80: None}, **more})
+
+    def visit(container: Container, times: int) -> None:
+        for _ in range(times):
+            assert container.exec_run(["/www/cgi-bin/visit"]).exit_code == 0
+
+    old = start(v1)
+    visit(old, 5)
+    assert wrong(task.check()) == ["version", "volume"], "nothing was done yet"
+    archive = b"".join(old.get_archive("/data/visits.txt")[0])
+
+    start(v1, env={"VERSION": "2"}, volumes=data).put_archive("/data", archive)
+    assert wrong(task.check()) == ["version"], "the old image only pretends"
+    lab.client.api.remove_container(name, force=True)
+    lab.client.api.remove_volume(next(iter(data)))
+
+    start(v2)
+    assert wrong(task.check()) == ["volume", "data"], "the data went with the old container"
+
+    visit(start(v2, volumes=data), 5)
+    assert wrong(task.check()) == ["data"], "as many visits, but to the new version"
+
+    start(v2, volumes=dict.fromkeys(data, "/elsewhere")).exec_run(["mkdir", "/data"])
+    lab.client.containers.get(name).put_archive("/data", archive)
+    assert wrong(task.check()) == ["volume"], "the data is in the writable layer again"
+
+    start(v2, volumes=data, ports={}).put_archive("/data", archive)
+    assert wrong(task.check()) == ["answers"], "nobody can reach it"
+
+    start(v2, volumes=data)
+    check = task.check()
+    assert check.passed, check
+    assert "5 visits" in str(check)
+    assert lab.client.volumes.get(next(iter(data))).attrs["Labels"].items() >= lab.labels.items()
 
 
 def test_the_texts_are_json_in_utf8_without_a_mark() -> None:
