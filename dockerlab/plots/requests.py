@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -47,7 +49,7 @@ def requests(results: Results, events: Sequence[Event] = ()) -> Picture:
     >>> requests(Results())
     Picture: Requests over time: no request was sent.
     """
-    load = timeline(results, events)
+    load = timeline(results, _named(events))
     parts: list[tuple[Callable[[Axes, Timeline, Palette], None], float]] = [
         (_draw_lost, max(0.3, sum(marks.height_in for _, marks in load.swarms))),
         (_draw_latency, 2.2),
@@ -72,6 +74,27 @@ def requests(results: Results, events: Sequence[Event] = ()) -> Picture:
     lanes = max((label.lane + 1 for label in load.labels), default=0)
     height = 1.7 + _LANE_IN * lanes + sum(height for _, height in parts)
     return Picture(draw, alt=_alt(load), size_in=(10.0, height))
+
+
+@dataclass(frozen=True)
+class _Share:
+    """A change of weight, whose kind says which share of the requests goes where."""
+
+    time_s: float
+    kind: str
+    revision: int
+
+
+def _named(events: Sequence[Event]) -> list[Event]:
+    """Name each change of weight by its share; leave out the steps of a canary, whose effects are events as well."""
+    named: list[Event] = []
+    for event in events:
+        share = re.match(r"\d+ %", getattr(event, "text", "")) if event.kind == "weight" else None
+        if share:
+            named.append(_Share(event.time_s, f"{share[0]} to revision {event.revision}", event.revision))
+        elif event.kind != "step":
+            named.append(event)
+    return named
 
 
 def _write_title(figure: Figure, load: Timeline, palette: Palette) -> None:
@@ -103,7 +126,8 @@ def _write_events(top: Axes, load: Timeline, palette: Palette) -> None:
             "textcoords": "offset points",
             "annotation_clip": False,
         }
-        top.annotate("", (label.times[0], 1), xytext=(0, height + 11), arrowprops=pole, **place)
+        beside = label.start >= label.times[0]  # at the right edge the words stand above their line
+        top.annotate("", (label.times[0], 1), xytext=(0, height + (11 if beside else 0)), arrowprops=pole, **place)
         top.annotate(label.text, (label.start, 1), xytext=(4, height), va="bottom", fontsize=10.5, gid="event", **place)
 
 
@@ -196,8 +220,11 @@ def _draw_throughput(axes: Axes, load: Timeline, palette: Palette) -> None:
 
 
 def _bin_width(load: Timeline) -> float:
-    """Choose a round width with at most 40 bins and about 40 requests in each: fewer would look like noise."""
-    least = max(load.end / 40, load.end / max(len(load.due), 1) * 40)
+    """Choose a round width with at most 40 bins and about 40 requests in each: fewer would look like noise.
+
+    A short load gets about ten bins all the same: in two of them no outage and no switch could be seen.
+    """
+    least = max(load.end / 40, min(load.end / max(len(load.due), 1) * 40, load.end / 10))
     return next((width for width in _BIN_WIDTHS_S if width >= least * 0.999), load.end)
 
 
