@@ -104,7 +104,7 @@ _LONG = (
     "contract/test_rollouts.py",
     "api on bubblewrap",
     "contract/test_autoscaler.py",
-    "contract/test_drift.py",
+    "contract/test_servers.py",
     "fuzz",
 )
 """The longest groups: they begin first, so that none of them is what the others wait for."""

@@ -60,7 +60,8 @@ def test_steps_progress_and_cache(engine: Engine, base_image: Image, tag: str, t
     assert first.tags == (tag,)
     assert ("dockerlab.image", "true") in first.labels
     assert first.size_bytes == find(engine.client, "dockerlab/base:1").size_bytes + len("content")
-    assert run(engine, first, ["sh", "-c", "echo $WHO; cat /a.txt"]) == "me\ncontent"
+    # Docker Engine 20.10 loses a last line without an end, now and then on a busy machine.
+    assert run(engine, first, ["sh", "-c", "echo $WHO; cat /a.txt; echo"]) == "me\ncontent\n"
 
     again = build(engine.client, folder, tag=tag, args={"WHO": "me"})
     assert again.id == first.id
