@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 from dockerlab.errors import BadInputError, FleetError, RouterError
 from dockerlab.fleet.autoscale import AutoscalePolicy, Decision, History, Observation, Reading, decide
 from dockerlab.fleet.model import Event, FleetStatus
+from dockerlab.fleet.worker import Worker
 
 if TYPE_CHECKING:
     from dockerlab.fleet.fleet import Fleet
@@ -123,7 +124,7 @@ class Autoscaler:
         self.fleet = fleet
         self.policy = policy
         self.metric = metric
-        self._thread: threading.Thread | None = None
+        self._thread: Worker | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -158,8 +159,7 @@ class Autoscaler:
             raise BadInputError("This autoscaler is running already.", "Make another one with dl.Autoscaler(...).")
         self._clear()
         self._begun_s = time.time()
-        self._thread = threading.Thread(target=self._run, name=f"autoscale {self.fleet.name}", daemon=True)
-        self._thread.start()
+        self._thread = Worker(self._run, f"autoscale {self.fleet.name}")
         return self
 
     def __exit__(
@@ -176,13 +176,8 @@ class Autoscaler:
 
     def _end(self) -> KeyboardInterrupt | None:
         """End the threads, after the scaling that is under way: half a step cannot be left behind, even by Stop."""
-        stopped = None
         self._stop.set()
-        while self._thread is not None and self._thread.is_alive():
-            try:
-                self._thread.join()
-            except KeyboardInterrupt as again:  # noqa: PERF203 - each press of Stop is one more
-                stopped = again
+        stopped = self._thread.wait() if self._thread else None
         self._thread = None
         self._ended_s = time.time()
         return stopped

@@ -19,6 +19,7 @@ from dockerlab.errors import (
     RouterError,
 )
 from dockerlab.fleet.heal import Decision, HealingPolicy, HealthState, History, Verdict, decide
+from dockerlab.fleet.worker import Worker
 
 if TYPE_CHECKING:
     from dockerlab.fleet.fleet import Fleet
@@ -112,7 +113,7 @@ class Reconciler:
     def __init__(self, fleet: Fleet, policy: HealingPolicy | None = None) -> None:
         self.fleet = fleet
         self.policy = policy or HealingPolicy()
-        self._thread: threading.Thread | None = None
+        self._thread: Worker | None = None
         self._clear()
 
     def _clear(self) -> None:
@@ -148,14 +149,13 @@ class Reconciler:
     @property
     def running(self) -> bool:
         """Whether it is at work."""
-        return self._thread is not None and self._thread.is_alive()
+        return self._thread is not None and self._thread.working
 
     def __enter__(self) -> Reconciler:
         if self._thread is not None:
             raise BadInputError("This reconciler is running already.", "Make another one with dl.Reconciler(...).")
         self._clear()
-        self._thread = threading.Thread(target=self._run, name=f"heal {self.fleet.name}", daemon=True)
-        self._thread.start()
+        self._thread = Worker(self._run, f"heal {self.fleet.name}")
         return self
 
     def __exit__(
@@ -170,13 +170,8 @@ class Reconciler:
 
     def _end(self) -> KeyboardInterrupt | None:
         """End the thread, after the repair that is under way: half a step cannot be left behind, even by Stop."""
-        stopped = None
         self._stop.set()
-        while self._thread is not None and self._thread.is_alive():
-            try:
-                self._thread.join()
-            except KeyboardInterrupt as again:  # noqa: PERF203 - each press of Stop is one more
-                stopped = again
+        stopped = self._thread.wait() if self._thread else None
         self._thread = None
         return stopped
 
