@@ -76,7 +76,6 @@ class Driver:
         self._progress_s = clock()
         self._exits = 0
         self._since_s = clock()
-        self._counted: dict[Pool, Measured] = {}
         self._before: dict[Pool, Measured] = {}  # what had been counted when the present step began
 
     def run(self, goal: Goal, revisions: Mapping[int, Revision], emit: Emit, halt: threading.Event) -> Plan:
@@ -187,7 +186,6 @@ class Driver:
             self._relist(look)
             self._listed_s = now_s
             look = self._router.look()  # it may have put some back or taken some out
-        self._counted = look.counted
         progress = self._progress
         with self._lock:
             for tracked in self._tracked.values():
@@ -297,9 +295,8 @@ class Driver:
         """Change the weight, or go on to the next step of a canary. The router first, what is kept second."""
         progress = self._progress
         if step.action == "weight":
-            green = step.percent if step.pool == "green" else 100 - step.percent
-            self._router.weigh(green)
-            progress.green = green
+            self._router.weigh(step.green)
+            progress.green = step.green
             self._emit(emit, "weight", f"{step.percent} % of the requests go to revision {step.revision}", step, "")
         else:
             progress.step += 1

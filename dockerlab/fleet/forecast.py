@@ -229,7 +229,7 @@ class World:
             case "remove":
                 del self._replicas[step.replica]
             case "weight":
-                self._green = step.percent if step.pool == "green" else 100 - step.percent
+                self._green = step.green
                 self._position = Position(self._position.step, self._now_s)
                 self.weight = step.percent
             case "advance":

@@ -179,8 +179,7 @@ class Replicas:
                 grace = f"docker stop -t {round(self._stop_grace_s)} {name}"
                 return f"router: {stop}", f"router: {delete}", grace, f"docker rm -f -v {name}"
             case "weight":
-                green = step.percent if pool == "green" else 100 - step.percent
-                return (f"router: {weighing(green)}",)
+                return (f"router: {weighing(step.green)}",)
             case "advance":
                 return ()
 

@@ -72,6 +72,11 @@ class Step:
     pool: Pool = "blue"
     percent: int = 0
 
+    @property
+    def green(self) -> int:
+        """The percent of the requests that the green pool gets, for "weight": blue has the rest."""
+        return self.percent if self.pool == "green" else 100 - self.percent
+
 
 @dataclass(frozen=True)
 class Failure:
