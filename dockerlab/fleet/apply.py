@@ -151,12 +151,15 @@ class Driver:
         self._look()
         self._settle(emit, bear=bear)
 
-    def available(self, revision: int | None = None) -> int:
-        """Count the replicas that serve, of one revision or of all."""
+    def available(self, pool: Pool | None = None) -> int:
+        """Count the replicas that serve, in one pool or in both."""
         snapshot = self._look()
-        return sum(
-            replica.available(snapshot.now_s) and revision in (None, replica.revision) for replica in snapshot.replicas
-        )
+        return sum(replica.available(snapshot.now_s) and pool in (None, replica.pool) for replica in snapshot.replicas)
+
+    def count(self, revision: int, pool: Pool) -> int:
+        """Count the replicas of a revision in a pool, those that have ended too."""
+        self._listed_s = float("-inf")
+        return sum((replica.revision, replica.pool) == (revision, pool) for replica in self._look().replicas)
 
     def container_of(self, name: str) -> Container | None:
         """Give the container behind a replica, where there is one."""

@@ -157,7 +157,12 @@ class Snapshot:
 
     def weight(self, pool: Pool) -> int:
         """Give the share of the requests that a pool gets, in percent."""
-        return self.green if pool == "green" else 100 - self.green
+        return share(pool, self.green)
+
+
+def share(pool: Pool, green: int) -> int:
+    """Give the share of the requests that a pool gets, in percent, where the green one gets `green`."""
+    return green if pool == "green" else 100 - green
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from dockerlab.fleet.model import Pool
+from dockerlab.fleet.model import Pool, share
 
 
 @dataclass
@@ -31,6 +31,10 @@ class Progress:
     def pool_of(self, revision: int) -> Pool:
         """Give where the replicas of a revision are; the pool that serves where it has none yet."""
         return self.pools.get(revision, "green" if self.green > 50 else "blue")
+
+    def weight(self, pool: Pool) -> int:
+        """Give the percent of the requests that a pool gets."""
+        return share(pool, self.green)
 
     def begin(self) -> None:
         """Be at the first step."""

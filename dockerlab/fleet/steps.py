@@ -20,7 +20,7 @@ class Goal:
     revision : int
         What they should run; new replicas are made from it.
     strategy : Strategy or None
-        How old revisions are replaced. None only scales the pool that serves: replicas of other revisions stay.
+        How old revisions are replaced. None only scales one pool: replicas of other revisions stay.
     progress_deadline_s : float
         Seconds without progress after which the plan reports a failure.
     grace_s : float
@@ -29,6 +29,8 @@ class Goal:
         The revision that is kept whole until the new one, in a pool of its own, has taken over; 0 for none.
     bear : bool
         A replica that has served and is unhealthy now counts as there: whoever heals decides when it goes.
+    pool : {"blue", "green"} or None
+        The pool that is scaled where there is no strategy; None is the one that serves.
     """
 
     replicas: int
@@ -38,6 +40,7 @@ class Goal:
     grace_s: float = 10.0
     stable: int = 0
     bear: bool = False
+    pool: Pool | None = None
 
 
 Action = Literal["start", "admit", "drain", "remove", "weight", "advance"]

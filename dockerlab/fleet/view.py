@@ -67,7 +67,7 @@ class View:
         return len(self.available(self.new)) + borne == len(self.new) == self.goal.replicas
 
     def _choose_pool(self, staying: Sequence[Replica]) -> Pool:
-        serving: Pool = "green" if self.snapshot.green > 50 else "blue"
+        serving: Pool = self.goal.pool or ("green" if self.snapshot.green > 50 else "blue")
         if not isinstance(self.goal.strategy, BlueGreen | Canary):
             return serving
         with_old = {r.pool for r in staying if r.revision != self.goal.revision}

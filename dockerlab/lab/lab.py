@@ -17,9 +17,10 @@ import docker
 from dockerlab.commands import CommandLog, Commands
 from dockerlab.connect import Engine, connect, protect_loopback
 from dockerlab.errors import BadInputError, DockerlabError, LabClosedError, StateError
-from dockerlab.fleet.control import Control, Place
+from dockerlab.fleet.control import Control
 from dockerlab.fleet.fleet import Fleet, check_history_limit, check_replicas
 from dockerlab.fleet.model import Revision
+from dockerlab.fleet.site import Place
 from dockerlab.fleet.state import HISTORY_LIMIT, FleetRecord, LabState
 from dockerlab.images import Image, Registry, build, find
 from dockerlab.lab.clean import CleanReport, clean

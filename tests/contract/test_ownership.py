@@ -152,7 +152,7 @@ def test_the_server_of_a_container_removed_by_hand_goes_with_the_next_look(lab: 
 
 def test_a_run_that_was_cut_short_does_not_wedge_the_next(lab: Lab, web1: Image) -> None:
     web = lab.fleet("web", web1, replicas=1)
-    driver: Driver = web._control._driver
+    driver: Driver = web._control._site.driver
     # What two presses of Stop leave: a step that never ran, and a replica that it would have made.
     from concurrent.futures import Future
 
@@ -246,7 +246,7 @@ def test_stop_while_a_failed_rollout_is_put_back_leaves_nothing_that_a_rerun_can
     web = lab.fleet("web", web1, replicas=2)
     # The new revision serves on one replica when the deadline of the other passes and Stop is pressed.
     web._control.record.revisions[2] = replace(web.revisions[0], number=2, image_id=web2.id, image=web2.name)
-    web._control._replicas.start(web._control._replicas.new_name(), web._control.record.revisions[2])
+    web._control._site.replicas.start(web._control._site.replicas.new_name(), web._control.record.revisions[2])
     status = lab.fleet("web", web1, replicas=2).status()
     assert (status.phase, {row.revision for row in status.replicas}) == ("Healthy", {1})
 

@@ -150,6 +150,47 @@ def test_a_paused_canary_is_aborted(lab: Lab, web1: Image, web2: Image) -> None:
             refused()
 
 
+def test_while_a_canary_waits_both_revisions_are_kept_and_scaled(lab: Lab, web1: Image, web2: Image) -> None:
+    web = paused_canary(lab, web1, web2)
+    assert web.promote().status == "Paused"  # at 60 %
+
+    def there() -> Counter[int]:
+        rows = web.status().replicas
+        assert all(row.ready for row in rows)
+        return Counter(row.revision for row in rows)
+
+    assert there() == {1: 3, 2: 2}
+    for revision in (1, 2):
+        lab.client.api.kill(next(row.id for row in web.status().replicas if row.revision == revision))
+    web.repair()
+    assert there() == {1: 3, 2: 2}
+    web.replace(next(row.name for row in web.status().replicas if row.revision == 2))
+    assert there() == {1: 3, 2: 2}
+    web.scale(5)
+    assert there() == {1: 5, 2: 4}
+    web.scale(3)
+    assert there() == {1: 3, 2: 3}
+    assert web._control.router.api.look().green == 60
+    assert web.promote(full=True).status == "Complete"
+    assert images(web) == {web2.name}
+
+
+def test_after_the_switch_only_what_serves_is_kept(lab: Lab, web1: Image, web2: Image) -> None:
+    web = lab.fleet("web", web1, replicas=2, env=FAST)
+    results: list[dl.Rollout] = []
+    thread = threading.Thread(target=lambda: results.append(web.rollout(web2, dl.BlueGreen(scale_down_delay_s=600))))
+    thread.start()
+    until(lambda: any(event.kind == "weight" for event in web.events))
+    web.pause()
+    thread.join(20)
+    assert [result.status for result in results] == ["Paused"]
+    web.scale(3)
+    assert Counter(row.revision for row in web.status().replicas) == {1: 2, 2: 3}
+    assert {ask(web.url)["version"] for _ in range(5)} == {"2"}
+    assert web.abort().status == "RolledBack"
+    assert Counter(row.revision for row in web.status().replicas) == {1: 3}
+
+
 def test_an_equal_rollout_goes_on_and_another_one_takes_over(lab: Lab, web1: Image, web2: Image) -> None:
     web = paused_canary(lab, web1, web2)
     names = {row.name for row in web.status().replicas}
@@ -194,7 +235,7 @@ import sys
 import dockerlab as dl
 lab = dl.Lab(sys.argv[1])
 web = lab.fleet("web", sys.argv[2], replicas=3)
-print("ready", flush=True)
+print(web.url, flush=True)
 web.rollout(sys.argv[3], dl.Canary([dl.SetWeight(40), dl.Pause(600), dl.SetWeight(60)]))
 """
 
@@ -204,9 +245,9 @@ def test_a_killed_process_leaves_a_canary_that_can_be_resumed(lab: Lab, web1: Im
     command = [sys.executable, "-c", DRIVER, lab.name, web1.name, web2.name]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as driver:
         assert driver.stdout is not None
-        assert driver.stdout.readline() == "ready\n"
-        until(lambda: len(containers(lab)) == 5)
-        time.sleep(1)
+        url = driver.stdout.readline().strip()
+        until(lambda: ask(url)["version"] == "2")
+        time.sleep(0.2)  # the weight stands in the router first, in the state file second
         driver.kill()
     mine = Lab(lab.name, engine=lab.engine.kind)
     web = mine.fleets["web"]
