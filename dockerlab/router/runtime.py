@@ -115,7 +115,7 @@ class RuntimeApi:
         connection.settimeout(_TIMEOUT_S)
         try:
             connection.connect(where)
-        except OSError:
+        except BaseException:  # Stop, too
             connection.close()
             raise
         return connection
