@@ -82,7 +82,12 @@ class Control:
     def mark_for_replacement(self, name: str) -> bool:
         """Make the next :meth:`reach_size` replace the replica `name`; tell whether there is such a one."""
         self._site.ensure_router()
-        return self._site.driver.replace_one(name)
+        roster = self._site.roster
+        roster.look(anew=True)
+        tracked = roster.get(name)
+        if tracked:
+            roster.change(tracked, leaving=True)
+        return tracked is not None
 
     def number(self, wanted: Revision) -> int:
         """Give the number of an equal revision, or the next one."""
@@ -134,7 +139,7 @@ class Control:
             return [base]  # stopped half-way in one pool: both revisions stay
         if record.progress.weight(new) == 100:
             return [replace(base, pool=new)]
-        there = self._site.driver.count(record.target, new)
+        there = self._site.roster.count(record.target, new)
         waiting = -(-there * record.replicas // before) if before else there
         return [replace(base, revision=record.revision, pool=old), replace(base, replicas=waiting, pool=new)]
 
@@ -154,7 +159,7 @@ class Control:
                 raise
             # Stopped, or a replica failed: what serves now is what is wanted, so that the fleet is whole as it stands.
             with contextlib.suppress(DockerlabError):
-                record.replicas = self._site.driver.available(goal.pool)
+                record.replicas = self._site.roster.available(goal.pool)
                 self._site.save()
             raise
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
-from dockerlab.fleet.apply import merge
 from dockerlab.fleet.forecast import Forecast, forecast
 from dockerlab.fleet.model import FleetStatus, Phase, Position, Replica, ReplicaStatus, Revision, Snapshot
 from dockerlab.fleet.replicas import Container
+from dockerlab.fleet.roster import merge
 from dockerlab.fleet.site import Site
 from dockerlab.fleet.steps import Goal
 from dockerlab.fleet.strategies import Strategy
@@ -32,8 +32,9 @@ def status(site: Site, *, working: bool) -> FleetStatus:
 
 def _row(site: Site, container: Container, server: Server | None, now_s: float) -> ReplicaStatus:
     revision = site.record.revisions.get(container.revision)
-    # Out of the router, but not yet gone: the driver still knows how it was.
-    known = site.driver.replica_of(container.name)
+    # Out of the router, but not yet gone: the roster still knows how it was.
+    tracked = site.roster.get(container.name)
+    known = tracked.replica if tracked else None
     health = server.health if server else known.health if known else "starting"
     return ReplicaStatus(
         name=container.name,

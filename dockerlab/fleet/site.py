@@ -12,6 +12,7 @@ from dockerlab.errors import FleetError, PortTakenError, ReplicaFailedError
 from dockerlab.fleet.apply import Driver
 from dockerlab.fleet.model import Event
 from dockerlab.fleet.replicas import FLEET_LABEL, Replicas
+from dockerlab.fleet.roster import Roster
 from dockerlab.fleet.state import TIMELINE_LIMIT, FleetRecord
 from dockerlab.fleet.steps import Failure
 from dockerlab.ownership import OWNER_LABEL
@@ -63,6 +64,7 @@ class Site:
     ----------
     router : Router
     replicas : Replicas
+    roster : Roster
     driver : Driver
     events : list of Event
         What this process has seen; the record's timeline holds the last of them.
@@ -70,6 +72,7 @@ class Site:
 
     router: Router
     replicas: Replicas
+    roster: Roster
     driver: Driver
 
     def __init__(self, place: Place, record: FleetRecord, *, port: int | None) -> None:
@@ -95,7 +98,8 @@ class Site:
     def explain(self, failure: Failure) -> FleetError:
         """Make an error of a failure, with the last words of the replica that shows it."""
         record = self.record
-        container = self.driver.container_of(failure.replica)
+        tracked = self.roster.get(failure.replica)
+        container = tracked.container if tracked else None
         if container is None:
             return FleetError(failure.reason, f"Look at {record.name}.status(), and run the cell again.")
         code, logs = self.replicas.last_words(container.id)
@@ -121,7 +125,8 @@ class Site:
             stop_grace_s=record.stop_grace_s,
             init=record.init,
         )
-        self.driver = Driver(self.replicas, router.api, record.progress, self.save)
+        self.roster = Roster(self.replicas, router.api, record.progress)
+        self.driver = Driver(self.roster, self.replicas, router.api, record.progress, self.save)
 
     def _find_router(self) -> Router | None:
         """Give the router of the record, started again on its port where it has died; None where there is none."""

@@ -161,7 +161,7 @@ def test_a_run_that_was_cut_short_does_not_wedge_the_next(lab: Lab, web1: Image)
     stale: Future[None] = Future()
     stale.cancel()
     driver._futures[stale] = "never"
-    driver._put("never", Replica("never", 1, state="creating", traffic="none", busy=True))
+    web._control._site.roster.put(Replica("never", 1, state="creating", traffic="none", busy=True))
     assert web.scale(3).ready == 3
 
 
