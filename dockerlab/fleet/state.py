@@ -18,7 +18,7 @@ from dockerlab.errors import StateError
 from dockerlab.fleet.model import Event, Revision
 from dockerlab.fleet.progress import Progress
 from dockerlab.fleet.strategies import Strategy, strategy_from_json, strategy_to_json
-from dockerlab.router.launch import RouterRecord
+from dockerlab.router import RouterRecord
 
 FORMAT = 2
 HISTORY_LIMIT = 10

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from dockerlab.router.launch import (
-    ContainerRouter,
-    ProcessRouter,
-    Router,
-    RouterRecord,
-    find_router,
-    haproxy_program,
-    open_router,
-    stop_router,
-)
+from dockerlab.router.container import ContainerRouter
+from dockerlab.router.launch import Router, find_router, open_router, stop_router
+from dockerlab.router.process import ProcessRouter, haproxy_program
+from dockerlab.router.record import RouterRecord
 from dockerlab.router.runtime import Look, RuntimeApi, Server
 
 __all__ = [
