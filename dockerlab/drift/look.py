@@ -154,8 +154,10 @@ class _Look:
             try:
                 about = api.inspect_container(identity)
                 rows = api.diff(identity) or []
-            except docker.errors.NotFound:
-                self.gone = True
+            except docker.errors.APIError:
+                self._look_alive()
+                if not self.gone:
+                    raise
                 return
         self.name = name or str(about["Name"]).lstrip("/")
         self.image_id = str(about["Image"])
@@ -255,9 +257,12 @@ class _Look:
         """After something went wrong: see whether it is the container that is missing, or the engine."""
         with engine_errors():
             try:
-                self._api.inspect_container(self._identity)
+                about = self._api.inspect_container(self._identity)
             except docker.errors.NotFound:
                 self.gone = True
+            else:
+                # One that is being removed is still known for a moment, but its files are not.
+                self.gone = about["State"].get("Status") in ("removing", "dead")
 
 
 class _Pieces(io.RawIOBase):

@@ -1,14 +1,15 @@
-"""The reconciler at work: look at a fleet, ask :mod:`dockerlab.fleet.heal`, repair."""
+"""The reconciler at work: look at a fleet, ask :mod:`dockerlab.fleet.heal_rules`, repair."""
 
 from __future__ import annotations
 
-import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from html import escape
-from types import TracebackType
 from typing import TYPE_CHECKING
 
+from dockerlab.drift.look import drifted, side_by_side
+from dockerlab.drift.model import IGNORED
 from dockerlab.errors import (
     BadInputError,
     EngineError,
@@ -18,8 +19,13 @@ from dockerlab.errors import (
     ReplicaFailedError,
     RouterError,
 )
-from dockerlab.fleet.heal import Decision, HealingPolicy, HealthState, History, Verdict, decide
-from dockerlab.fleet.worker import Worker
+from dockerlab.fleet.heal import HealingPolicy
+from dockerlab.fleet.heal_history import Files, History
+from dockerlab.fleet.heal_rules import decide, told
+from dockerlab.fleet.heal_verdict import Decision, HealthState, Verdict
+from dockerlab.fleet.model import FleetStatus
+from dockerlab.fleet.table import Table
+from dockerlab.fleet.worker import REMOVED, FleetWorker
 
 if TYPE_CHECKING:
     from dockerlab.fleet.fleet import Fleet
@@ -56,51 +62,47 @@ class HealEvent:
 
 
 _DONE = {"replace": "replaced", "start": "started", "connect": "connected", "remove": "removed"}
+_LOOPS = {"CrashLoopBackOff": "crash loop", "DriftLoopBackOff": "drift loop"}
 
 
-class HealEvents(tuple[HealEvent, ...]):
+class HealEvents(Table[HealEvent]):
     """The log of a reconciler: a tuple that shows itself as a table."""
 
     __slots__ = ()
+    columns = ("time", "replica", "seen", "done", "cause")
+    numbers = 1
+    nothing = "Nothing had to be healed."
 
     def _rows(self) -> list[tuple[str, ...]]:
         return [(f"{e.time_s - self[0].time_s:.1f} s", e.replica or "-", e.seen, e.done, e.cause) for e in self]
 
-    def __str__(self) -> str:
-        if not self:
-            return "Nothing had to be healed."
-        head = ("time", "replica", "seen", "done", "cause")
-        return "\n".join(
-            f"{when:>8}  {name:<28} {seen:<12} {done:<10} {cause}"
-            for when, name, seen, done, cause in (head, *self._rows())
-        )
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        if not self:
-            return "<p>Nothing had to be healed.</p>"
-        body = "".join(
-            "<tr>" + "".join(f'<td style="text-align:left">{escape(cell)}</td>' for cell in row) + "</tr>"
-            for row in self._rows()
-        )
-        names = ("time", "replica", "seen", "done", "cause")
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-class Reconciler:
-    """Replaces dead and unhealthy replicas of a fleet while a block of code runs.
+class Reconciler(FleetWorker):
+    """Replaces dead and unhealthy replicas of a fleet while a block of code runs, and on request those that drifted.
 
     A replica that fails is a failure to count, an engine or a router that is away is waited for (a router is started
     anew), and a fleet that is removed ends the work. An error of any other kind, and an engine or router that is still
     away, is raised at the end of the block.
+
+    Drift is what a replica changed in its own files against its image, by hand or by its program. It is replaced while
+    enough others serve; a fleet of one has none meanwhile. Drift is watched only on request, as a service that writes
+    beside its volumes would be replaced again and again; such a fleet is marked DriftLoopBackOff, and its replicas are
+    replaced less and less often.
 
     Parameters
     ----------
     fleet : Fleet
     policy : HealingPolicy, optional
         ``HealingPolicy()`` where left out.
+    drift : bool, default False
+        Replace replicas that differ from their image, too.
+    ignore : sequence of str
+        Patterns of paths that may differ, besides :data:`dockerlab.drift.IGNORED`, and like those.
+
+    Raises
+    ------
+    BadInputError
+        Where `ignore` is a single text, or drift is not watched.
 
     Examples
     --------
@@ -108,23 +110,34 @@ class Reconciler:
     ...     lab.client.api.kill(web.status().replicas[0].id)
     ...     time.sleep(5)
     >>> healer.events  # doctest: +SKIP
+    >>> with Reconciler(web, drift=True, ignore=["/srv/cache"]) as healer:  # doctest: +SKIP
+    ...     lab.client.containers.get(web.status().replicas[0].name).exec_run("touch /etc/motd")
+    ...     time.sleep(5)
     """
 
-    def __init__(self, fleet: Fleet, policy: HealingPolicy | None = None) -> None:
-        self.fleet = fleet
+    title = "heal"
+
+    def __init__(
+        self, fleet: Fleet, policy: HealingPolicy | None = None, *, drift: bool = False, ignore: Sequence[str] = ()
+    ) -> None:
+        if isinstance(ignore, str):
+            raise BadInputError(f"ignore is the text {ignore!r}.", f"Give a list: ignore=[{ignore!r}].")
+        if ignore and not drift:
+            raise BadInputError("ignore is about drift, which is not watched.", "Add drift=True.")
         self.policy = policy or HealingPolicy()
-        self._thread: Worker | None = None
-        self._clear()
+        self.drift = drift
+        self.ignore = tuple(ignore)
+        super().__init__(fleet)
 
     def _clear(self) -> None:
-        self._stop = threading.Event()
+        super()._clear()
         self._events: list[HealEvent] = []
         self._history = History()
         self._state: HealthState = "Healthy"
         self._waits: set[tuple[str, str, float | None]] = set()
-        self._error: BaseException | None = None
-        self._away: EngineError | FleetError | None = None
         self._attempts = 0
+        self._files: Files | None = None
+        self._files_due_s = 0.0
 
     @property
     def events(self) -> HealEvents:
@@ -133,59 +146,25 @@ class Reconciler:
 
     @property
     def state(self) -> HealthState:
-        """Healthy, Healing or CrashLoopBackOff."""
+        """Healthy, Healing, CrashLoopBackOff or DriftLoopBackOff."""
         return self._state
 
     @property
     def failures(self) -> int:
         """How many failures there were in a row."""
-        return self._history.failures
+        return self._history.ends.failures
 
     @property
     def exit_code(self) -> int | None:
         """The last exit code of a replica, where one exited since the fleet was well."""
         return self._history.exit_code
 
-    @property
-    def running(self) -> bool:
-        """Whether it is at work."""
-        return self._thread is not None and self._thread.working
-
-    def __enter__(self) -> Reconciler:
-        if self._thread is not None:
-            raise BadInputError("This reconciler is running already.", "Make another one with dl.Reconciler(...).")
-        self._clear()
-        self._thread = Worker(self._run, f"heal {self.fleet.name}")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        stopped = self._end()
-        if kind is not None:
-            return  # the block's own error is the one to see
-        failure = stopped or self._error or self._away
-        if failure is not None:
-            raise failure
-
-    def _end(self) -> KeyboardInterrupt | None:
-        """End the thread, after the repair that is under way: half a step cannot be left behind, even by Stop."""
-        self._stop.set()
-        stopped = self._thread.wait() if self._thread else None
-        self._thread = None
-        return stopped
-
-    def _run(self) -> None:
-        try:
-            pause_s = 0.0
-            while not self._stop.wait(pause_s):
-                pause_s = self._turn()
-                if self.fleet.removed:
-                    self._away = None
-                    self._note("", "removed", "ended", "The fleet has been removed.")
-                    return
-        except BaseException as error:  # noqa: BLE001 - it belongs to the thread that has the block
-            self._error = error
+    def _work(self) -> None:
+        pause_s = 0.0
+        while not self._stop.wait(pause_s) and not self.fleet.removed:
+            pause_s = self._turn()
+        if self.fleet.removed:
+            self._note("", "removed", "ended", REMOVED)
 
     def _turn(self) -> float:
         """Look, and heal where something is to be done; give the seconds until the next look."""
@@ -211,7 +190,9 @@ class Reconciler:
 
     def _judge(self) -> Verdict:
         status = self.fleet.status()
-        verdict = decide(self.policy, self._history, status, time.monotonic())
+        if self.drift and status.phase != "Progressing":
+            self._files = self._look_into(status)
+        verdict = decide(self.policy, self._history, status, time.monotonic(), self._files)
         self._history = verdict.history
         self._set_state(verdict.state)
         for decision in verdict.decisions:
@@ -220,31 +201,39 @@ class Reconciler:
             self._waits.clear()
         return verdict
 
+    def _look_into(self, status: FleetStatus) -> Files:
+        """Look into the files of new replicas, and from time to time into those of all."""
+        begun_s = time.monotonic()
+        known = self._files if self._files and begun_s < self._files_due_s else Files(begun_s)
+        there = {row.name: row.id for row in status.replicas if row.state == "running" and not row.leaving}
+        new = [name for name in there if name not in known.changes]
+        client = self.fleet._control.client
+        patterns = (*IGNORED, *self.ignore)
+        found = side_by_side(lambda name: drifted(client, there[name], ignore=patterns), new)
+        if known is not self._files:
+            # Of a large fleet it takes long: never more than a fifth of the time.
+            now_s = time.monotonic()
+            self._files_due_s = now_s + max(self.policy.drift_interval_s, 4 * (now_s - begun_s))
+        # Those that are new between two looks count from the look before, which can only make them seem younger.
+        return replace(known, changes={**known.changes, **dict(zip(new, found, strict=True))})
+
     def _heal(self, verdict: Verdict) -> None:
-        acting = [decision for decision in verdict.decisions if decision.action != "wait"]
-        old = {row.name for row in self.fleet.status().replicas}
         failure: FleetError | ImageError | None = None
         try:
-            self.fleet.repair(*verdict.unhealthy)
+            self.fleet.repair(*verdict.to_replace)
         except (RouterError, PortTakenError):
             raise
         except (FleetError, ImageError) as error:
             if self.fleet.removed:
                 return
             failure = error
-        # One that was there before and stays unhealthy says nothing about the new ones: repair() has removed it.
-        other = isinstance(failure, ReplicaFailedError) and failure.replica in old - set(verdict.unhealthy)
-        for decision in acting:
-            if failure and not other:
-                self._note(decision.replica, decision.seen, "failed", failure.message)
-            else:
-                self._note(decision.replica, decision.seen, _DONE[decision.action], decision.why)
+        for decision in verdict.decisions:
+            if decision.action != "wait":
+                done, cause = ("failed", failure.message) if failure else (_DONE[decision.action], decision.why)
+                self._note(decision.replica, decision.seen, done, cause)
         code = failure.exit_code if isinstance(failure, ReplicaFailedError) else None
-        if other and isinstance(failure, ReplicaFailedError):
-            self._note(failure.replica, "unhealthy", "removed", failure.message)
-        self._history = self._history.after(
-            self.policy, time.monotonic(), failed=failure is not None and not other, exit_code=code
-        )
+        now_s = time.monotonic()
+        self._history = self._history.after(self.policy, now_s, failed=failure is not None, exit_code=code)
 
     def _missed(self, what: str, error: EngineError | FleetError) -> float:
         """Wait for an engine or a router that is away; a router is started anew."""
@@ -268,14 +257,27 @@ class Reconciler:
         return wait_s
 
     def _set_state(self, state: HealthState) -> None:
-        looping = "CrashLoopBackOff"
-        if state == looping and self._state != looping:
-            history = self._history
-            code = "" if history.exit_code is None else f", the last exit code is {history.exit_code}"
-            self._note("", "crash loop", "marked", f"{looping}: {history.failures} failures in a row{code}.")
-        elif self._state == looping and state != looping:
-            self._note("", "crash loop", "cleared", "The replicas run well, or another revision is wanted.")
-        self._state = state
+        before, self._state = self._state, state
+        if state == before:
+            return
+        if before == "CrashLoopBackOff":
+            self._note("", _LOOPS[before], "cleared", "The replicas run well, or another revision is wanted.")
+        if before == "DriftLoopBackOff":
+            self._note("", _LOOPS[before], "cleared", "The replicas stay as their image, or another one is wanted.")
+        if state == "CrashLoopBackOff":
+            code = "" if self.exit_code is None else f", the last exit code is {self.exit_code}"
+            self._note("", _LOOPS[state], "marked", f"{state}: {self.failures} failures in a row{code}.")
+        if state == "DriftLoopBackOff":
+            self._note("", _LOOPS[state], "marked", f"{state}: {self._drift_loop()}")
+
+    def _drift_loop(self) -> str:
+        changes = self._files.changes.values() if self._files else ()
+        paths = told(sorted({change for row in changes for change in row}, key=lambda change: change.path))
+        return (
+            f"{self._history.drifts.failures} times in a row replicas differed soon after they were made ({paths}). "
+            "It seems that their own program writes there: let it write below /tmp, /run or a VOLUME of its image, or "
+            "name the path in ignore=[...]."
+        )
 
     def _note_wait(self, decision: Decision) -> None:
         key = (decision.replica, decision.seen, decision.until_s and round(decision.until_s, 1))

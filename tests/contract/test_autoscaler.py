@@ -89,18 +89,36 @@ def test_the_router_counts_requests_and_knows_who_gets_them(lab: Lab, web1: Imag
     api.admit(name)
 
 
-def test_what_goes_wrong_is_raised_at_the_end_of_the_block(lab: Lab, web1: Image) -> None:
+def test_a_fleet_that_is_removed_ends_it_without_an_error(lab: Lab, web1: Image) -> None:
     web = lab.fleet("web", web1)
-    scaler = Autoscaler(web, LESSON)
+    with Autoscaler(web, LESSON) as scaler:
+        assert scaler.ended == ""
+        web.remove()
+        until(lambda: not scaler.running)
+        assert threads() == []
+        cost = scaler.replica_seconds
+    assert scaler.ended == "The fleet has been removed."
+    assert "The fleet has been removed, " in repr(scaler)
+    assert scaler.replica_seconds == cost
+
+
+def test_a_scaling_that_fails_is_raised_at_the_end_of_the_block(
+    lab: Lab, web1: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web = lab.fleet("web", web1)
+    scaler = Autoscaler(web, AutoscalePolicy(target=1, min_replicas=2).faster(60))
+
+    def scale(replicas: int) -> None:
+        raise FleetError(f"{replicas} replicas are too many.")
 
     def block() -> None:
         with scaler:
-            web.remove()
-            until(lambda: not threads())
+            until(lambda: not scaler.running)
 
-    with pytest.raises(FleetError, match="has been removed"):
+    monkeypatch.setattr(web, "scale", scale)
+    with pytest.raises(FleetError, match="2 replicas are too many"):
         block()
-    assert not scaler.running
+    assert (scaler.running, scaler.ended) == (False, "")
 
 
 def test_the_blocks_own_error_is_the_one_to_see(lab: Lab, web1: Image) -> None:

@@ -12,7 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerlab.errors import BadInputError
-from dockerlab.fleet.heal import HealingPolicy, History, Verdict, decide
+from dockerlab.fleet.heal import HealingPolicy
+from dockerlab.fleet.heal_history import History, Streak
+from dockerlab.fleet.heal_rules import decide
+from dockerlab.fleet.heal_verdict import Verdict
 from dockerlab.fleet.model import FleetStatus, Phase, ReplicaStatus
 from dockerlab.fleet.reconciler import HealEvent, HealEvents
 
@@ -73,6 +76,7 @@ def test_the_defaults_are_those_of_docker_and_kubernetes() -> None:
         {"max_backoff_s": 0.05},
         {"max_crash_loop_s": 1},
         {"interval_s": math.nan},
+        {"drift_interval_s": 0},
         {"max_at_once": 0},
         {"max_at_once": True},
         {"max_at_once": -1},
@@ -89,7 +93,8 @@ def test_numbers_out_of_range_are_refused_by_name(wrong: dict[str, Any]) -> None
 def test_faster_divides_every_wait_and_nothing_else() -> None:
     lesson = POLICY.faster(10)
     assert (lesson.unhealthy_after_s, lesson.crash_loop_s, lesson.reset_after_s) == (2, 1, 1)
-    assert (lesson.interval_s, lesson.failure_threshold) == (POLICY.interval_s, POLICY.failure_threshold)
+    assert (lesson.interval_s, lesson.drift_interval_s) == (POLICY.interval_s, POLICY.drift_interval_s)
+    assert lesson.failure_threshold == POLICY.failure_threshold
     with pytest.raises(BadInputError, match="times as fast"):
         POLICY.faster(0)
 
@@ -105,7 +110,7 @@ def test_a_dead_replica_waits_once_and_is_replaced() -> None:
     assert verdict.decisions[0].until_s == 1.1
     assert "exit code 3; after 1 failure the next attempt waits 0.1 s" in verdict.decisions[0].why
     verdict = looks([start, (1.0, dead), (1.1, dead)])
-    assert (actions(verdict), verdict.state, verdict.unhealthy) == ([("a", "exited", "replace")], "Healing", ())
+    assert (actions(verdict), verdict.state, verdict.to_replace) == ([("a", "exited", "replace")], "Healing", ())
     assert verdict.history.exit_code == 3
 
 
@@ -146,7 +151,7 @@ def test_an_unhealthy_replica_is_borne_for_so_many_looks_and_so_long() -> None:
     after = looks([(0.0, sick), (10.0, sick), (20.0, sick), (21.0, sick)])
     assert actions(after) == [("a", "unhealthy", "replace"), ("b", "unhealthy", "wait")]
     assert "only 1 of 4 may be replaced at a time" in after.decisions[1].why
-    assert after.unhealthy == ("a",)
+    assert after.to_replace == ("a",)
     well = fleet(*map(row, "abcd"))
     again = looks([(0.0, sick), (10.0, sick), (15.0, well), (20.0, sick), (21.0, sick)])
     assert {d.action for d in again.decisions} == {"wait"}
@@ -182,13 +187,13 @@ def test_a_crash_loop_is_marked_and_its_waits_grow() -> None:
     history = decide(POLICY, history, well, now_s).history
     assert decide(POLICY, history, well, now_s + 9.9).state == "CrashLoopBackOff"
     end = decide(POLICY, history, well, now_s + 10)
-    assert (end.state, end.history.failures, end.history.exit_code) == ("Healthy", 0, None)
+    assert (end.state, end.history.ends.failures, end.history.exit_code) == ("Healthy", 0, None)
 
 
 def test_another_revision_starts_over() -> None:
-    looping = History(revision=1, failures=8, exit_code=1, due_s=1e9)
+    looping = History(revision=1, ends=Streak(8, due_s=1e9), exit_code=1)
     verdict = decide(POLICY, looping, fleet(row("a", revision=2), desired=2, revision=2), 0.0)
-    assert (verdict.state, verdict.history.failures) == ("Healing", 0)
+    assert (verdict.state, verdict.history.ends.failures) == ("Healing", 0)
     assert actions(verdict) == [("", "missing", "start")]
 
 
@@ -199,15 +204,15 @@ def test_replicas_that_ran_well_are_no_failures_in_a_row() -> None:
     for number in range(6):
         rows = [row(name) for name in names[number + 1 :]]
         verdict = decide(policy, history, fleet(*rows, desired=len(rows) + 1), number + 1.0)
-        assert verdict.history.failures == 1
+        assert verdict.history.ends.failures == 1
         history = verdict.history.after(policy, number + 1.5, failed=False)
 
 
 def test_a_failed_attempt_counts_once() -> None:
     history = History(revision=1).after(POLICY, 5.0, failed=True, exit_code=9)
-    assert (history.failures, history.exit_code, history.due_s) == (1, 9, 5.1)
+    assert (history.ends.failures, history.exit_code, history.ends.due_s) == (1, 9, 5.1)
     verdict = decide(POLICY, history, fleet(row("a"), desired=2), 5.05)
-    assert (verdict.history.failures, actions(verdict)) == (1, [("", "missing", "wait")])
+    assert (verdict.history.ends.failures, actions(verdict)) == (1, [("", "missing", "wait")])
 
 
 # For every case
@@ -225,7 +230,7 @@ def test_whatever_happens(steps: Any, at_once: int | str) -> None:
         now_s += pause_s
         status = fleet(*(row(f"r{n}", kind, age_s=now_s) for n, kind in enumerate(kinds)), desired=desired, phase=phase)
         verdict = decide(policy, history, status, now_s)
-        assert len(verdict.unhealthy) <= policy.at_once(desired)
+        assert len(verdict.to_replace) <= policy.at_once(desired)
         assert all(d.why.endswith(".") and len(d.why) > 10 for d in verdict.decisions)
         assert all(d.until_s is None or (d.action == "wait" and d.until_s >= now_s) for d in verdict.decisions)
         if status.phase in {"Healthy", "Progressing"}:
@@ -236,15 +241,15 @@ def test_whatever_happens(steps: Any, at_once: int | str) -> None:
             assert verdict.decisions
         named = [d.replica for d in verdict.decisions if d.replica]
         assert len(named) == len(set(named))
-        assert verdict.history.failures <= history.failures + 1
-        assert (verdict.state == "CrashLoopBackOff") == (verdict.history.failures >= policy.crash_loop_after)
+        assert verdict.history.ends.failures <= history.ends.failures + 1
+        assert (verdict.state == "CrashLoopBackOff") == (verdict.history.ends.failures >= policy.crash_loop_after)
         history = verdict.history
         if verdict.acts and end != "w":
             history = history.after(policy, now_s, failed=end == "f")
     well = fleet(*(row(f"new{n}") for n in range(3)))
     history = decide(policy, history, well, now_s).history
     last = decide(policy, history, well, now_s + policy.reset_after_s + 0.001)
-    assert (last.state, last.decisions, last.history.failures) == ("Healthy", (), 0)
+    assert (last.state, last.decisions, last.history.ends.failures) == ("Healthy", (), 0)
 
 
 @given(
