@@ -13,15 +13,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from dockerlab.autoscale.autoscaler import Autoscaler
+from dockerlab.autoscale.policy import AutoscalePolicy
 from dockerlab.errors import DockerlabError
 from dockerlab.fleet.analysis import Analysis
-from dockerlab.fleet.autoscale import AutoscalePolicy
-from dockerlab.fleet.autoscaler import Autoscaler
 from dockerlab.fleet.fleet import Fleet
-from dockerlab.fleet.heal import HealingPolicy
-from dockerlab.fleet.reconciler import Reconciler
 from dockerlab.fleet.rollout import Rollout
 from dockerlab.fleet.strategies import BlueGreen, Canary, Pause, Recreate, RollingUpdate, SetWeight
+from dockerlab.heal.policy import HealingPolicy
+from dockerlab.heal.reconciler import Reconciler
 from dockerlab.images import Image
 from dockerlab.lab import Lab
 

@@ -16,11 +16,11 @@ from urllib.parse import urlsplit
 
 import docker.errors
 
+from dockerlab.autoscale.metrics import replica_seconds
 from dockerlab.connect import engine_errors
 from dockerlab.drift.look import look
 from dockerlab.drift.servers import SERVERS_LABEL
 from dockerlab.errors import ImageNotFoundError
-from dockerlab.fleet.autoscaler import replica_seconds
 from dockerlab.images.base import BASE_TAG
 from dockerlab.ownership import own_containers
 

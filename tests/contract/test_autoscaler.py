@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 import pytest
 
+from dockerlab.autoscale.autoscaler import Autoscaler
+from dockerlab.autoscale.policy import AutoscalePolicy
 from dockerlab.course.exercises import exercise
 from dockerlab.errors import BadInputError, FleetError, RouterError
-from dockerlab.fleet.autoscale import AutoscalePolicy
-from dockerlab.fleet.autoscaler import Autoscaler
 from dockerlab.fleet.fleet import Fleet
 from dockerlab.images import Image
 from dockerlab.lab import Lab

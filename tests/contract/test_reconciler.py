@@ -14,8 +14,8 @@ from test_fleet import ask, containers
 from dockerlab.connect import Engine
 from dockerlab.errors import BadInputError, EngineError
 from dockerlab.fleet.fleet import Fleet
-from dockerlab.fleet.heal import HealingPolicy
-from dockerlab.fleet.reconciler import Reconciler
+from dockerlab.heal.policy import HealingPolicy
+from dockerlab.heal.reconciler import Reconciler
 from dockerlab.images import Image
 from dockerlab.lab import Lab
 

@@ -11,8 +11,8 @@ from test_reconciler import LESSON, replaced, until
 
 from dockerlab.connect import Engine
 from dockerlab.errors import BadInputError
-from dockerlab.fleet.heal import HealingPolicy
-from dockerlab.fleet.reconciler import Reconciler
+from dockerlab.heal.policy import HealingPolicy
+from dockerlab.heal.reconciler import Reconciler
 from dockerlab.images import Image
 from dockerlab.lab import Lab
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dockerlab.autoscale.autoscaler import Decisions
+from dockerlab.autoscale.metrics import Metric, readings, replica_seconds
+from dockerlab.autoscale.policy import AutoscalePolicy, Decision, History, Observation, Reading
+from dockerlab.autoscale.rule import decide
 from dockerlab.errors import BadInputError
-from dockerlab.fleet.autoscale import AutoscalePolicy, Decision, History, Observation, Reading
-from dockerlab.fleet.autoscale_metrics import Metric, readings, replica_seconds
-from dockerlab.fleet.autoscale_rule import decide
-from dockerlab.fleet.autoscaler import Decisions
 from dockerlab.fleet.model import Event
 
 KUBERNETES = AutoscalePolicy(target=10, max_replicas=100)

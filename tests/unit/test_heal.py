@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dockerlab.errors import BadInputError
-from dockerlab.fleet.heal import HealingPolicy
-from dockerlab.fleet.heal_history import History, Streak
-from dockerlab.fleet.heal_rules import decide
-from dockerlab.fleet.heal_verdict import Verdict
 from dockerlab.fleet.model import FleetStatus, Phase, ReplicaStatus
-from dockerlab.fleet.reconciler import HealEvent, HealEvents
+from dockerlab.heal.history import History, Streak
+from dockerlab.heal.policy import HealingPolicy
+from dockerlab.heal.reconciler import HealEvent, HealEvents
+from dockerlab.heal.rules import decide
+from dockerlab.heal.verdict import Verdict
 
 POLICY = HealingPolicy()
 

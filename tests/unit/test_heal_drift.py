@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from test_heal import POLICY, actions, fleet, row
 
 from dockerlab.drift.model import Change
-from dockerlab.fleet.heal_history import Files, History
-from dockerlab.fleet.heal_rules import decide, told
-from dockerlab.fleet.heal_verdict import Verdict
 from dockerlab.fleet.model import FleetStatus
+from dockerlab.heal.history import Files, History
+from dockerlab.heal.rules import decide, told
+from dockerlab.heal.verdict import Verdict
 
 MOTD = (Change("/etc/motd", "changed"), Change("/app/x", "added"))
 Look = tuple[float, FleetStatus, Files | None]

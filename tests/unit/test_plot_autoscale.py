@@ -8,9 +8,9 @@ import pytest
 from matplotlib.axes import Axes
 
 from dockerlab import plots
+from dockerlab.autoscale.policy import AutoscalePolicy, Decision, History, Observation, Reading
+from dockerlab.autoscale.rule import decide
 from dockerlab.errors import BadInputError
-from dockerlab.fleet.autoscale import AutoscalePolicy, Decision, History, Observation, Reading
-from dockerlab.fleet.autoscale_rule import decide
 from dockerlab.traffic.results import Request, Results, results_of
 
 START_S = 1_700_000_000.0

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from dockerlab.drift.model import Change
-from dockerlab.fleet.heal import HealingPolicy
-from dockerlab.fleet.heal_history import Files, History, Streak, Track
-from dockerlab.fleet.heal_verdict import Action, Decision, HealthState, Verdict
 from dockerlab.fleet.model import FleetStatus, ReplicaStatus
+from dockerlab.heal.history import Files, History, Streak, Track
+from dockerlab.heal.policy import HealingPolicy
+from dockerlab.heal.verdict import Action, Decision, HealthState, Verdict
 
 _TOLD = 3
 """So many changed paths are named in a sentence."""

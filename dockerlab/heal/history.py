@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from dockerlab.drift.model import Change
-from dockerlab.fleet.heal import HealingPolicy
 from dockerlab.fleet.model import ReplicaStatus
+from dockerlab.heal.policy import HealingPolicy
 
 
 @dataclass(frozen=True)

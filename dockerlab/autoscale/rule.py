@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from dockerlab.fleet.autoscale import AutoscalePolicy, Decision, History, Observation, Rule
+from dockerlab.autoscale.policy import AutoscalePolicy, Decision, History, Observation, Rule
 
 _EXACT = 1e-9
 """What floating point adds to 1.1 - 1 must not decide."""
@@ -34,7 +34,7 @@ def decide(policy: AutoscalePolicy, history: History, observation: Observation, 
 
     Examples
     --------
-    >>> from dockerlab.fleet.autoscale import Reading
+    >>> from dockerlab.autoscale.policy import Reading
     >>> print(decide(AutoscalePolicy(target=2), History(), Observation(1, (Reading("a", 6.0),)), 0.0))
     The average 6 is 3.00 times the target 2 and asks for 3: from 1 to 3 replicas.
     """

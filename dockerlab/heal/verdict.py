@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from dockerlab.fleet.heal_history import History
+from dockerlab.heal.history import History
 
 Seen = Literal["exited", "missing", "unhealthy", "drifted", "not served", "left over"]
 Action = Literal["replace", "start", "connect", "remove", "wait"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
-from dockerlab.fleet.autoscale import Reading
+from dockerlab.autoscale.policy import Reading
 from dockerlab.fleet.model import Event
 
 Metric = Literal["in_flight", "rate", "latency"]

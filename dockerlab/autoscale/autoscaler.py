@@ -1,4 +1,4 @@
-"""The autoscaler at work: watch the router, ask :mod:`dockerlab.fleet.autoscale_rule`, scale the fleet."""
+"""The autoscaler at work: watch the router, ask :mod:`dockerlab.autoscale.rule`, scale the fleet."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, get_args
 
+from dockerlab.autoscale.metrics import Metric, Servers, readings, replica_seconds
+from dockerlab.autoscale.policy import AutoscalePolicy, Decision, History, Observation
+from dockerlab.autoscale.rule import decide
 from dockerlab.errors import BadInputError, RouterError
-from dockerlab.fleet.autoscale import AutoscalePolicy, Decision, History, Observation
-from dockerlab.fleet.autoscale_metrics import Metric, Servers, readings, replica_seconds
-from dockerlab.fleet.autoscale_rule import decide
 from dockerlab.fleet.model import FleetStatus
 from dockerlab.fleet.table import Table
 from dockerlab.fleet.worker import FleetWorker
 
 if TYPE_CHECKING:
     from dockerlab.fleet.fleet import Fleet
-
-__all__ = ["Autoscaler", "Decisions", "replica_seconds"]
 
 _SAMPLES = 20  # in each interval
 _SHORTEST_S, _LONGEST_S = 0.02, 0.5  # between two samples

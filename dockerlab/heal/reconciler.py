@@ -1,4 +1,4 @@
-"""The reconciler at work: look at a fleet, ask :mod:`dockerlab.fleet.heal_rules`, repair."""
+"""The reconciler at work: look at a fleet, ask :mod:`dockerlab.heal.rules`, repair."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dockerlab.errors import (
     ReplicaFailedError,
     RouterError,
 )
-from dockerlab.fleet.heal import HealingPolicy
-from dockerlab.fleet.heal_history import Files, History
-from dockerlab.fleet.heal_rules import decide, told
-from dockerlab.fleet.heal_verdict import Decision, HealthState, Verdict
 from dockerlab.fleet.model import FleetStatus
 from dockerlab.fleet.table import Table
 from dockerlab.fleet.worker import REMOVED, FleetWorker
+from dockerlab.heal.history import Files, History
+from dockerlab.heal.policy import HealingPolicy
+from dockerlab.heal.rules import decide, told
+from dockerlab.heal.verdict import Decision, HealthState, Verdict
 
 if TYPE_CHECKING:
     from dockerlab.fleet.fleet import Fleet

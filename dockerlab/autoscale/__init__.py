@@ -1,0 +1,1 @@
+"""Scaling a fleet by what its router measures."""

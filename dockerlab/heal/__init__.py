@@ -1,0 +1,1 @@
+"""Replacing what fails: when, how often, and by which numbers."""
