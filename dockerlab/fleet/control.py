@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import docker
 
+from dockerlab.drift.model import Change
 from dockerlab.errors import DockerlabError, EngineLostError, FleetError, ReplicaFailedError
 from dockerlab.fleet import seen
 from dockerlab.fleet.forecast import Forecast
@@ -66,6 +68,14 @@ class Control:
         """Look at the engine and the router; `working` says that a change is under way."""
         return seen.status(self._site, working=working)
 
+    def names(self) -> list[str]:
+        """Name the replicas that are there."""
+        return sorted(container.name for container in self._site.replicas.list())
+
+    def drifted(self, names: Collection[str], ignore: Sequence[str]) -> dict[str, tuple[Change, ...]]:
+        """Give what each running replica has changed; of some or of all."""
+        return seen.changes(self._site, names, ignore)
+
     def forecast(self, wanted: Revision, strategy: Strategy) -> Forecast:
         """Work out what a rollout would do; nothing is changed."""
         return seen.foresee(self._site, wanted, strategy)
@@ -78,16 +88,6 @@ class Control:
         """Remove the replicas and the router."""
         self._site.replicas.remove_all()
         self._site.router.stop()
-
-    def mark_for_replacement(self, name: str) -> bool:
-        """Make the next :meth:`reach_size` replace the replica `name`; tell whether there is such a one."""
-        self._site.ensure_router()
-        roster = self._site.roster
-        roster.look(anew=True)
-        tracked = roster.get(name)
-        if tracked:
-            roster.change(tracked, leaving=True)
-        return tracked is not None
 
     def number(self, wanted: Revision) -> int:
         """Give the number of an equal revision, or the next one."""
@@ -111,11 +111,13 @@ class Control:
         self._site.save()
         self.reach_size(before=before)
 
-    def reach_size(self, *, insist: bool = False, before: int = 0) -> None:
+    def reach_size(self, unwanted: Collection[str] = (), *, insist: bool = False, before: int = 0) -> None:
         """Start what is missing, remove what is too many or dead.
 
         Parameters
         ----------
+        unwanted : collection of str
+            Names of replicas that are to be replaced; those that are gone already are fine.
         insist : bool
             See :meth:`Fleet.repair`.
         before : int
@@ -125,7 +127,7 @@ class Control:
         self._site.ensure_router()
         self._halt.clear()
         for goal in self._kept(insist=insist, before=before):
-            self._reach(goal)
+            self._reach(replace(goal, unwanted=frozenset(unwanted)))
 
     def _kept(self, *, insist: bool, before: int) -> list[Goal]:
         """Give what is to be there as long as no rollout goes on."""

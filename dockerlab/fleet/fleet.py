@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from dockerlab.commands import CommandLog, Commands
+from dockerlab.drift.model import IGNORED, Change
 from dockerlab.errors import BadInputError, DockerlabError, FleetError, ReplicaFailedError
 from dockerlab.fleet.control import Control
 from dockerlab.fleet.forecast import Forecast
@@ -134,6 +135,24 @@ class Fleet:
         self._check_there()
         return self._control.status(working=self._working)
 
+    def drifted(self, *names: str, ignore: Sequence[str] = ()) -> dict[str, tuple[Change, ...]]:
+        """Look into the files of running replicas, and give what each has changed against its image.
+
+        Parameters
+        ----------
+        *names : str
+            The replicas to look into; all where left out. Those that are gone are left out.
+        ignore : sequence of str
+            Patterns of paths that may differ, besides :data:`dockerlab.drift.IGNORED`, and like those.
+
+        Raises
+        ------
+        EngineError
+            Where the engine does not answer.
+        """
+        self._check_there()
+        return self._control.drifted(names, (*IGNORED, *ignore))
+
     def __repr__(self) -> str:
         if self._removed:
             return f"<Fleet {self.name}, removed>"
@@ -172,7 +191,7 @@ class Fleet:
         return self.status()
 
     def replace(self, name: str) -> FleetStatus:
-        """Throw one replica away and stamp out a new one in its place.
+        """Stamp out a new replica in the place of one, and throw that one away when enough others serve.
 
         Parameters
         ----------
@@ -185,10 +204,11 @@ class Fleet:
             Where there is no such replica.
         """
         with self._operation(f"{self.name}.replace({name!r})"):
-            if not self._control.mark_for_replacement(name):
-                names = ", ".join(row.name for row in self.status().replicas) or "none"
-                raise BadInputError(f"The fleet {self.name} has no replica {name!r}.", f"It has: {names}.")
-            self._control.reach_size()
+            names = self._control.names()
+            if name not in names:
+                there = ", ".join(names) or "none"
+                raise BadInputError(f"The fleet {self.name} has no replica {name!r}.", f"It has: {there}.")
+            self._control.reach_size([name])
         return self.status()
 
     def repair(self, *unhealthy: str) -> FleetStatus:
@@ -209,9 +229,7 @@ class Fleet:
             Where one of them goes away.
         """
         with self._operation(f"{self.name}.repair({', '.join(map(repr, unhealthy))})"):
-            for name in unhealthy:
-                self._control.mark_for_replacement(name)
-            self._control.reach_size(insist=True)
+            self._control.reach_size(unhealthy, insist=True)
         return self.status()
 
     def rollout(

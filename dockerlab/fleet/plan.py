@@ -42,7 +42,9 @@ def plan(goal: Goal, snapshot: Snapshot) -> Plan:
     failure = _crash(view) or course.failure or (None if course.waiting_for else _too_slow(view))
     if failure:
         return Plan(failure=failure)
-    steps = (*departures(view), *admissions(view), *course.steps)
+    going = {step.replica for step in course.steps if step.action == "drain"}
+    admitted = [step for step in admissions(view) if step.replica not in going]
+    steps = (*departures(view), *admitted, *course.steps)
     if course.paused and not steps and not view.leaving:
         return Plan(waiting_for=course.waiting_for, paused=True)
     alone = goal.strategy is None or view.weight == 100
@@ -82,16 +84,14 @@ def _too_slow(view: View) -> Failure | None:
     # Draining counts as quiet, and it may take the whole grace period before the container gets another one to stop.
     if quiet_s <= max(goal.progress_deadline_s, 2 * goal.grace_s if view.leaving else 0):
         return None
-    ready = {r.name for r in view.available(view.new)}
-    waiting = [r for r in view.new if r.name not in ready]
-    if waiting:
-        reason = f"The replica {waiting[0].name} did not become healthy within {goal.progress_deadline_s:g} s."
-        return Failure(reason, waiting[0].name)
+    if pending := view.pending():
+        reason = f"The replica {pending[0].name} did not become healthy within {goal.progress_deadline_s:g} s."
+        return Failure(reason, pending[0].name)
     return Failure(f"Nothing has moved for {goal.progress_deadline_s:g} s (waiting for {_waiting(view)}).")
 
 
 def _waiting(view: View) -> str:
     if view.leaving:
         return f"{len(view.leaving)} leaving"
-    pending = len(view.new) - len(view.available(view.new))
+    pending = len(view.pending())
     return f"{pending} of {len(view.new)} to become ready" if pending else f"{len(view.old)} old to leave"

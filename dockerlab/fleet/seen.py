@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
+from dockerlab.drift.look import drifted, side_by_side
+from dockerlab.drift.model import Change
 from dockerlab.fleet.forecast import Forecast, forecast
 from dockerlab.fleet.model import FleetStatus, Phase, Position, Replica, ReplicaStatus, Revision, Snapshot
 from dockerlab.fleet.replicas import Container
@@ -52,6 +55,13 @@ def _row(site: Site, container: Container, server: Server | None, now_s: float) 
     )
 
 
+def changes(site: Site, names: Collection[str], ignore: Sequence[str]) -> dict[str, tuple[Change, ...]]:
+    """Give what each running replica has changed against its image; of some or of all."""
+    there = [one for one in site.replicas.list() if one.state == "running" and (not names or one.name in names)]
+    found = side_by_side(lambda one: drifted(site.place.engine.client, one.id, ignore=ignore), there)
+    return {one.name: changed for one, changed in zip(there, found, strict=True)}
+
+
 def foresee(site: Site, wanted: Revision, strategy: Strategy) -> Forecast:
     """Work out what a rollout would do; nothing is changed."""
     record = site.record
@@ -70,7 +80,7 @@ def foresee(site: Site, wanted: Revision, strategy: Strategy) -> Forecast:
 
 def _picture(site: Site) -> Snapshot:
     """Look at what is there without touching it."""
-    look = site.router.api.look() if site.router.answers() else Look({}, site.record.progress.green, {})
+    shown = site.router.api.look() if site.router.answers() else Look({}, site.record.progress.green, {})
     rows = []
     for container in site.replicas.list():
         replica = Replica(
@@ -80,7 +90,7 @@ def _picture(site: Site) -> Snapshot:
             pool=site.record.progress.pool_of(container.revision),
             ever_ready=True,
         )
-        server = look.servers.get(container.name)
+        server = shown.servers.get(container.name)
         rows.append(merge(replica, server, 0.0))
     progress = site.record.progress
-    return Snapshot(tuple(rows), 0.0, green=look.green, position=Position(progress.step, 0.0, progress.promoted))
+    return Snapshot(tuple(rows), 0.0, green=shown.green, position=Position(progress.step, 0.0, progress.promoted))

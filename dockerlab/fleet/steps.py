@@ -29,6 +29,8 @@ class Goal:
         The revision that is kept whole until the new one, in a pool of its own, has taken over; 0 for none.
     bear : bool
         A replica that has served and is unhealthy now counts as there: whoever heals decides when it goes.
+    unwanted : frozenset of str
+        Names of replicas that are to be replaced, whatever they run.
     pool : {"blue", "green"} or None
         The pool that is scaled where there is no strategy; None is the one that serves.
     """
@@ -40,6 +42,7 @@ class Goal:
     grace_s: float = 10.0
     stable: int = 0
     bear: bool = False
+    unwanted: frozenset[str] = frozenset()
     pool: Pool | None = None
 
 

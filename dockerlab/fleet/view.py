@@ -35,17 +35,22 @@ class View:
     leaving: list[Replica] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        goal = self.goal
         staying: list[Replica] = []
         for replica in self.snapshot.replicas:
-            gone = replica.leaving or replica.state == "exited"
+            # Where one pool is only scaled there is no surge: what is unwanted goes first.
+            unwanted = goal.strategy is None and replica.name in goal.unwanted
+            # The router was just about to let go of what is in "maint": the process that removed it was killed then.
+            gone = replica.leaving or replica.state == "exited" or replica.traffic == "maint" or unwanted
             (self.leaving if gone else staying).append(replica)
         self.pool = self._choose_pool(staying)
         for replica in staying:
             here = replica.pool == self.pool
-            if here and (self.goal.strategy is None or replica.revision == self.goal.revision):
+            right = replica.revision == goal.revision and replica.name not in goal.unwanted
+            if here and (goal.strategy is None or right):
                 self.new.append(replica)
             else:
-                (self.aside if self.goal.strategy is None else self.old).append(replica)
+                (self.aside if goal.strategy is None else self.old).append(replica)
 
     @property
     def weight(self) -> int:
@@ -61,10 +66,15 @@ class View:
         """Give those of `replicas` that serve and have done so long enough."""
         return [r for r in replicas if r.available(self.snapshot.now_s, self.min_ready_s)]
 
+    def pending(self) -> list[Replica]:
+        """Give those of the new that are neither available nor borne."""
+        ready = {r.name for r in self.available(self.new)}
+        borne = {r.name for r in self.new if self.goal.bear and r.ever_ready and r.health == "unhealthy"}
+        return [r for r in self.new if r.name not in ready | borne]
+
     def whole(self) -> bool:
         """Tell whether exactly the wanted replicas are there, all available or borne."""
-        borne = sum(self.goal.bear and r.ever_ready and r.health == "unhealthy" for r in self.new)
-        return len(self.available(self.new)) + borne == len(self.new) == self.goal.replicas
+        return len(self.new) == self.goal.replicas and not self.pending()
 
     def _choose_pool(self, staying: Sequence[Replica]) -> Pool:
         serving: Pool = self.goal.pool or ("green" if self.snapshot.green > 50 else "blue")

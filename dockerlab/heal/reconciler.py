@@ -8,8 +8,6 @@ from dataclasses import dataclass, replace
 from html import escape
 from typing import TYPE_CHECKING
 
-from dockerlab.drift.look import drifted, side_by_side
-from dockerlab.drift.model import IGNORED
 from dockerlab.errors import (
     BadInputError,
     EngineError,
@@ -84,10 +82,9 @@ class Reconciler(FleetWorker):
     anew), and a fleet that is removed ends the work. An error of any other kind, and an engine or router that is still
     away, is raised at the end of the block.
 
-    Drift is what a replica changed in its own files against its image, by hand or by its program. It is replaced while
-    enough others serve; a fleet of one has none meanwhile. Drift is watched only on request, as a service that writes
-    beside its volumes would be replaced again and again; such a fleet is marked DriftLoopBackOff, and its replicas are
-    replaced less and less often.
+    Drift is what a replica changed in its own files against its image, by hand or by its program. It is watched only
+    on request, as a service that writes beside its volumes would be replaced again and again; such a fleet is marked
+    DriftLoopBackOff, and its replicas are replaced less and less often.
 
     Parameters
     ----------
@@ -205,17 +202,15 @@ class Reconciler(FleetWorker):
         """Look into the files of new replicas, and from time to time into those of all."""
         begun_s = time.monotonic()
         known = self._files if self._files and begun_s < self._files_due_s else Files(begun_s)
-        there = {row.name: row.id for row in status.replicas if row.state == "running" and not row.leaving}
+        there = [row.name for row in status.replicas if row.state == "running" and not row.leaving]
         new = [name for name in there if name not in known.changes]
-        client = self.fleet._control.client
-        patterns = (*IGNORED, *self.ignore)
-        found = side_by_side(lambda name: drifted(client, there[name], ignore=patterns), new)
+        found = self.fleet.drifted(*new, ignore=self.ignore) if new else {}
         if known is not self._files:
             # Of a large fleet it takes long: never more than a fifth of the time.
             now_s = time.monotonic()
             self._files_due_s = now_s + max(self.policy.drift_interval_s, 4 * (now_s - begun_s))
         # Those that are new between two looks count from the look before, which can only make them seem younger.
-        return replace(known, changes={**known.changes, **dict(zip(new, found, strict=True))})
+        return replace(known, changes={**known.changes, **found})
 
     def _heal(self, verdict: Verdict) -> None:
         failure: FleetError | ImageError | None = None

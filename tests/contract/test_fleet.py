@@ -131,6 +131,16 @@ def test_replace_puts_a_new_replica_in_the_place_of_one(lab: Lab, web1: Image) -
         web.replace("nobody")
 
 
+def test_the_only_replica_is_replaced_without_loss(lab: Lab, web1: Image) -> None:
+    web = lab.fleet("web", web1, replicas=1, env={"WORK_MS": "20"})
+    with lab.traffic(web.url, rate=20) as traffic:
+        for _ in range(2):
+            web.replace(web.status().replicas[0].name)
+        web.repair(web.status().replicas[0].name)
+    assert traffic.results.summary().lost == 0
+    assert sum(event.kind == "removed" for event in web.events) == 3
+
+
 def test_a_killed_replica_is_seen_and_replaced_by_the_next_scale(lab: Lab, web1: Image) -> None:
     web = lab.fleet("web", web1, replicas=3)
     victim = web.status().replicas[0]

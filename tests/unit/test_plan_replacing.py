@@ -1,0 +1,56 @@
+"""Replicas that are to be replaced by others of the same revision, and those that are borne."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fleet_world import at, serving
+
+from dockerlab.fleet.model import Replica, Snapshot
+from dockerlab.fleet.plan import plan
+from dockerlab.fleet.steps import Goal, Plan
+from dockerlab.fleet.strategies import RollingUpdate
+
+UNWANTED = frozenset({"a"})
+
+
+def actions(result: Plan) -> list[tuple[str, str]]:
+    return [(step.action, step.replica) for step in result.steps]
+
+
+def test_the_only_one_goes_when_the_new_one_serves() -> None:
+    goal = Goal(1, 1, RollingUpdate(), unwanted=UNWANTED)
+    assert actions(plan(goal, at(serving("a")))) == [("start", "")]
+    assert actions(plan(goal, at(serving("a"), Replica("b", 1)))) == []
+    assert actions(plan(goal, at(serving("a"), serving("b")))) == [("drain", "a")]
+    assert plan(goal, at(serving("b"))).done
+
+
+def test_one_of_many_goes_at_once_where_enough_others_serve() -> None:
+    goal = Goal(4, 1, RollingUpdate(), unwanted=UNWANTED)
+    assert actions(plan(goal, at(*map(serving, "abcd")))) == [("start", ""), ("drain", "a")]
+
+
+def test_one_that_serves_nobody_goes_at_once() -> None:
+    sick = replace(serving("a"), health="unhealthy")
+    goal = Goal(1, 1, RollingUpdate(), unwanted=UNWANTED)
+    assert actions(plan(goal, at(sick))) == [("start", ""), ("drain", "a")]
+
+
+def test_where_a_pool_is_only_scaled_it_goes_first() -> None:
+    goal = Goal(1, 1, unwanted=UNWANTED)
+    assert actions(plan(goal, at(serving("a")))) == [("drain", "a"), ("start", "")]
+
+
+def test_a_pool_is_scaled_whichever_serves() -> None:
+    canary = replace(serving("b", 2), pool="green")
+    assert plan(Goal(1, 2, pool="green"), at(serving("a"), canary)).done
+    assert [step.pool for step in plan(Goal(2, 2, pool="green"), at(serving("a"), canary)).steps] == ["green"]
+
+
+def test_who_is_borne_is_not_blamed() -> None:
+    borne = replace(serving("borne"), health="unhealthy")
+    seen = Snapshot((borne, Replica("late", 1)), now_s=6.0, last_progress_s=0.0)
+    late = plan(Goal(2, 1, progress_deadline_s=5, bear=True), seen)
+    assert late.failure is not None
+    assert late.failure.replica == "late"
