@@ -270,7 +270,8 @@ class Control:
     def _attempt(self, number: int, strategy: Strategy, *, stable: int = 0) -> Plan:
         record = self.record
         goal = Goal(record.replicas, number, strategy, strategy.progress_deadline_s, record.stop_grace_s, stable)
-        halt = self._halt if stable else threading.Event()  # going back is not interrupted
+        # Going back is not interrupted, and does not wait until what was unhealthy before is well again.
+        goal, halt = (goal, self._halt) if stable else (replace(goal, bear=True), threading.Event())
         halt.clear()
         try:
             outcome = self._site.driver.run(goal, record.revisions, self._site.emit, halt)

@@ -34,11 +34,12 @@ def rolling(view: View, strategy: RollingUpdate) -> list[Step]:
     if len(view.new) > wanted:
         surplus = worst_first(view.new)[: len(view.new) - wanted]
         steps += send_off(surplus, f"more than {wanted} replicas run the new revision")
-    # Old replicas that serve nobody cost no availability. Of the rest, as many may go as the bound leaves.
+    # Old replicas that serve nobody cost no availability. Of the rest, as many may go as the bound leaves. One that is
+    # not checked yet or waits to be admitted is kept like one that serves: a new router or a new run finds all so.
     serving: list[Replica] = []
     idle: list[Replica] = []
     for replica in view.old:
-        serves = replica.available(view.snapshot.now_s) and replica.pool == view.pool
+        serves = replica.health != "unhealthy" and replica.pool == view.pool
         (serving if serves else idle).append(replica)
     floor = wanted - unavailable
     spare = max(0, len(view.available(view.new)) + len(serving) - floor)

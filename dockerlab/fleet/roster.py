@@ -68,7 +68,9 @@ class Roster:
         with self._lock:
             self._tracked = {name: tracked for name, tracked in self._tracked.items() if tracked.container}
             for tracked in self._tracked.values():
-                tracked.replica = replace(tracked.replica, busy=False)
+                # Of one that ended before this run nobody says that it never served: it is replaced.
+                served = tracked.replica.ever_ready or tracked.replica.state == "exited"
+                tracked.replica = replace(tracked.replica, busy=False, ever_ready=served)
                 tracked.mine = False
         self.exits = 0
         self._listed_s = float("-inf")

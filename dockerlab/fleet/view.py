@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -78,8 +79,13 @@ class View:
 
     def _choose_pool(self, staying: Sequence[Replica]) -> Pool:
         serving: Pool = self.goal.pool or ("green" if self.snapshot.green > 50 else "blue")
-        if not isinstance(self.goal.strategy, BlueGreen | Canary):
+        if self.goal.strategy is None:
             return serving
+        if not isinstance(self.goal.strategy, BlueGreen | Canary):
+            # In the middle of a canary both serve, and one is to take all: the one that bears more.
+            bearing = Counter(r.pool for r in self.available(staying))
+            both = 0 < self.snapshot.weight(serving) < 100
+            return other(serving) if both and bearing[other(serving)] > bearing[serving] else serving
         with_old = {r.pool for r in staying if r.revision != self.goal.revision}
         with_new = {r.pool for r in staying if r.revision == self.goal.revision}
         # The two never share a pool. Where both pools have old replicas, the idle one is cleared first.

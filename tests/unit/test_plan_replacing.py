@@ -9,7 +9,7 @@ from fleet_world import at, serving
 from dockerlab.fleet.model import Replica, Snapshot
 from dockerlab.fleet.plan import plan
 from dockerlab.fleet.steps import Goal, Plan
-from dockerlab.fleet.strategies import RollingUpdate
+from dockerlab.fleet.strategies import Canary, RollingUpdate, way_back
 
 UNWANTED = frozenset({"a"})
 
@@ -54,3 +54,23 @@ def test_who_is_borne_is_not_blamed() -> None:
     late = plan(Goal(2, 1, progress_deadline_s=5, bear=True), seen)
     assert late.failure is not None
     assert late.failure.replica == "late"
+
+
+def test_a_rolling_update_out_of_a_canary_begins_with_the_pool_that_bears_more() -> None:
+    old = [replace(serving(f"old{number}", 1), pool="blue") for number in range(10)]
+    canary = [replace(serving(f"new{number}", 2), pool="green") for number in range(6)]
+    seen = replace(at(*old, *canary), green=60)
+    steps = plan(Goal(10, 3, RollingUpdate()), seen).steps
+    assert [(step.action, step.pool, step.percent) for step in steps if step.action == "weight"] == [
+        ("weight", "blue", 100)
+    ]
+    drained = [step.pool for step in steps if step.action == "drain"]
+    assert drained.count("blue") <= 2
+
+
+def test_going_back_does_not_wait_for_a_replica_that_was_unhealthy_before() -> None:
+    old = [replace(serving(name, 1), pool="blue") for name in "ab"]
+    sick = replace(serving("sick", 1), pool="blue", health="unhealthy")
+    seen = replace(at(*old, sick, replace(serving("new", 2), pool="green")), green=50)
+    steps = plan(Goal(3, 1, way_back(Canary()), bear=True), seen).steps
+    assert [(step.action, step.pool, step.percent) for step in steps] == [("weight", "blue", 100)]
