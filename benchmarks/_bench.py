@@ -32,8 +32,16 @@ def rounds(contenders: Mapping[str, Callable[[], float]], count: int) -> dict[st
     return seconds
 
 
-def report(question: str, ours: Sequence[float], peer: Sequence[float], *, limit: float, unit: str = "s") -> bool:
-    """Print the JSON line of a comparison: medians, and the median of the ratios round by round."""
+def report(
+    question: str,
+    ours: Sequence[float],
+    peer: Sequence[float],
+    *,
+    limit: float,
+    unit: str = "s",
+    more: Mapping[str, object] | None = None,
+) -> bool:
+    """Print the JSON line of a comparison: medians, and the median of the ratios round by round; `more` goes last."""
     ratio = statistics.median(a / b for a, b in zip(ours, peer, strict=True))
     holds = ratio <= limit
     line = {
@@ -45,6 +53,7 @@ def report(question: str, ours: Sequence[float], peer: Sequence[float], *, limit
         "limit": limit,
         "n": len(ours),
         "holds": holds,
+        **(more or {}),
     }
     print(json.dumps(line), flush=True)
     return holds
