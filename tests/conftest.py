@@ -69,12 +69,13 @@ def engines_for(path: Path) -> tuple[str, ...]:
     """Give the engines that the tests of a file run on.
 
     DOCKERLAB_TEST_ENGINES lists them. Without it the contract of the API holds on every engine that is there, and what
-    stands above it is tried on the first one.
+    stands above it is tried on the first one, and what is about faults on two.
     """
     chosen = tuple(filter(None, os.environ.get("DOCKERLAB_TEST_ENGINES", "").replace(",", " ").split()))
     if chosen:
         return chosen
-    return engines_here() if (TESTS / "contract" / "api") in path.parents else engines_here()[:1]
+    count = 3 if TESTS / "contract" / "api" in path.parents else 2 if TESTS / "chaos" in path.parents else 1
+    return engines_here()[:count]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -101,6 +102,7 @@ _LONG = (
     "browser/test_fleet_panel.py",
     "api on proot",
     "unit",
+    "chaos",
     "contract/test_rollouts.py",
     "api on bubblewrap",
     "contract/test_autoscaler.py",

@@ -138,7 +138,8 @@ def recover(lab: str, engine: str, hung: str) -> tuple[Lab, Fleet]:
 def play(engine: Engine, lab: str, images: tuple[Image, Image], seed: int) -> str:
     """Begin a rollout, let something happen, recover, and look whether all is well; tell what happened."""
     chance = random.Random(seed)
-    fault, strategy = chance.choice(faults_of(engine)), chance.randrange(STRATEGIES)
+    faults = faults_of(engine)
+    fault, strategy = faults[seed % len(faults)], chance.randrange(STRATEGIES)
     with Lab(lab, engine=engine.kind) as mine:
         web = mine.fleets["web"]
     before, target = web.image.id, images[web.image.id == images[0].id]
@@ -187,7 +188,8 @@ def play_all(engine: Engine, lab: Lab, images: tuple[Image, Image], seeds: range
 
 @pytest.mark.timeout(600)
 def test_a_dozen_faults(engine: Engine, lab: Lab, web1: Image, web2: Image) -> None:
-    play_all(engine, lab, (web1, web2), range(1, 13))
+    """Play six on Docker Engine and six on the embedded engine."""
+    play_all(engine, lab, (web1, web2), range(7, 13) if engine.kind == "embedded" else range(1, 7))
 
 
 @pytest.mark.nightly

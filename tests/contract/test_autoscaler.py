@@ -195,6 +195,7 @@ def test_it_runs_once_at_a_time_and_can_run_again(lab: Lab, web1: Image) -> None
     assert threads() == []
 
 
+@pytest.mark.nightly  # `make run` solves it, too
 def test_the_exercise(lab: Lab, web1: Image) -> None:
     task = exercise("night_shift", lab)
 

@@ -394,6 +394,7 @@ class TestHostile:
         assert "Traceback" not in kept.places.log.read_text(errors="replace")
         assert kept.output(["echo", "well"]) == "well\n"
 
+    @pytest.mark.nightly
     def test_a_tree_too_deep_to_name_is_removed(self, home: Home) -> None:
         mark = number()
         made = home.run(f"i=0; while [ $i -lt 1100 ]; do mkdir d && cd d || break; i=$((i+1)); done; exec sleep {mark}")

@@ -234,6 +234,7 @@ print("done", flush=True)
 """
 
 
+@pytest.mark.nightly  # tests/chaos kills drivers, too
 def test_a_lab_whose_driver_was_killed_in_mid_rollout_is_taken_over_and_goes_on(
     lab: Lab, web1: Image, web2: Image
 ) -> None:

@@ -109,7 +109,12 @@ def test_a_version_that_fails_now_and_then_is_rolled_back(lab: Lab, web1: Image,
 
 
 @pytest.mark.parametrize(
-    "bad", [{"HEALTH": "never"}, {"PORT": "81"}, {"WARMUP_S": "60"}], ids=["unhealthy", "elsewhere", "slow"]
+    "bad",
+    [
+        pytest.param({"HEALTH": "never"}, id="unhealthy"),
+        pytest.param({"PORT": "81"}, id="elsewhere", marks=pytest.mark.nightly),
+        pytest.param({"WARMUP_S": "60"}, id="slow", marks=pytest.mark.nightly),
+    ],
 )
 def test_a_canary_that_never_gets_healthy_gets_no_request(
     lab: Lab, web1: Image, web2: Image, bad: dict[str, str]

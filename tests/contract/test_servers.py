@@ -281,6 +281,7 @@ def wrong(check: Check) -> list[str]:
     return [finding.key for finding in check.findings if not finding.ok]
 
 
+@pytest.mark.nightly  # `make run` solves it, too
 def test_the_exercise(lab: Lab, base_image: Image, tmp_path: Path) -> None:
     task = exercise("no_drift", lab)
     assert wrong(task.check()) == ["servers"]

@@ -277,7 +277,7 @@ def test_a_bad_canary_never_gets_more_than_its_share_and_none_after_it_failed(
     assert (world.green, world.revisions(), len(world.replicas)) == (0, {1}, replicas)
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     st.integers(1, 12),
     st.lists(st.tuples(st.sampled_from([*STRATEGIES, None]), st.integers(1, 3), st.integers(0, 25)), max_size=4),

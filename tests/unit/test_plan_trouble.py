@@ -216,7 +216,7 @@ def whole(world: RoughWorld, revision: int, count: int) -> bool:
     "often",
     [
         # What runs with every change must not fail by chance.
-        pytest.param(settings(max_examples=300, derandomize=True), id="few"),
+        pytest.param(settings(max_examples=150, derandomize=True), id="few"),
         pytest.param(settings(max_examples=20_000), marks=[pytest.mark.nightly, pytest.mark.timeout(3600)], id="many"),
     ],
 )
