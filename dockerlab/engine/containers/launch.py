@@ -87,7 +87,9 @@ def spec_of(container: Container, command: Command, addresses: tuple[str, ...], 
         hostname=record.config.get("Hostname") or "",
         domainname=record.config.get("Domainname") or "",
         mounts=(*own, *files),
-        tmpfs=tuple(point["Destination"] for point in record.mounts if point["Type"] == "tmpfs"),
+        tmpfs=tuple(
+            mounts.memory(point["Destination"], point["Mode"]) for point in record.mounts if point["Type"] == "tmpfs"
+        ),
         init=bool(host.get("Init")),
         read_only=bool(host.get("ReadonlyRootfs")),
         network=mode,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 from dockerlab.engine.containers import fields
 from dockerlab.engine.containers.volumes import check_name
+from dockerlab.engine.isolate.spec import Memory
 from dockerlab.engine.refusals import bad, unsupported
 
 _MODES = {"", "ro", "rw", "z", "Z", "nocopy", "cached", "delegated", "consistent"}
@@ -44,7 +47,7 @@ def wanted(config: Mapping[str, Any], host: Mapping[str, Any]) -> tuple[Wanted, 
     for row in fields.tables(host, "Mounts"):
         _add(found, _mount(row))
     for target, options in fields.table(host, "Tmpfs").items():
-        _add(found, Wanted("tmpfs", "", _target(target, "tmpfs"), mode=str(options)))
+        _add(found, _tmpfs(_target(target, "tmpfs"), str(options)))
     for target in fields.table(config, "Volumes"):
         place = _clean(target)
         if place != "/" and place not in found:
@@ -85,7 +88,10 @@ def _mount(row: Mapping[str, Any]) -> Wanted:
     target = _target(target, kind)
     read_only = fields.yes(row, "ReadOnly")
     if kind == "tmpfs":
-        return Wanted(kind, "", target, read_only)
+        told = fields.table(row, "TmpfsOptions")
+        size, mode = fields.whole(told, "SizeBytes"), fields.whole(told, "Mode")
+        words = [f"size={size}" if size else "", f"mode={mode:o}" if mode else ""]
+        return _tmpfs(target, ",".join(filter(None, words)), read_only=read_only)
     if kind == "bind":
         if not source.startswith("/"):
             raise bad(
@@ -103,6 +109,37 @@ def _mount(row: Mapping[str, Any]) -> Wanted:
         check_name(source)
     copy_up = not fields.yes(options, "NoCopy")
     return Wanted(kind, source, target, read_only, "z", copy_up, labels=fields.labels(options))
+
+
+def _tmpfs(target: str, options: str, *, read_only: bool = False) -> Wanted:
+    memory(target, options)
+    return Wanted("tmpfs", "", target, read_only, options)
+
+
+def memory(target: str, options: str) -> Memory:
+    """Read the options of a file system in memory: its size and its mode; others have no effect here.
+
+    Raises
+    ------
+    RefusalError
+        400 where one of them is no number.
+
+    Examples
+    --------
+    >>> memory("/tmp", "rw,size=64k,mode=700")
+    Memory(target='/tmp', size_bytes=65536, mode=448)
+    """
+    told = dict(word.partition("=")[::2] for word in options.split(","))
+    size = re.fullmatch(r"(\d+)([kmg%]?)", told.get("size", "0").lower())
+    mode = re.fullmatch(r"[0-7]{1,4}", told.get("mode", "1777"))
+    if size is None or mode is None:
+        raise bad(f'invalid tmpfs option "{options}"')
+    units = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "%": _machine_bytes() // 100}
+    return Memory(target, int(size[1]) * units[size[2]], int(mode[0], 8))
+
+
+def _machine_bytes() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _target(path: str, kind: str, text: str = "") -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from pathlib import Path
 
+from dockerlab.engine.isolate.processes import tracer
 from dockerlab.engine.isolate.spec import Process
 from dockerlab.engine.refusals import bad
 
@@ -38,7 +38,7 @@ def number_of(name: str) -> int:
 
 def send_all(process: Process, number: int) -> None:
     """Stop or continue everything; where PRoot traces it, PRoot too: alone, it would let a stopped program go on."""
-    tracers = {tracer for pid in process.pids() if (tracer := _tracer_of(pid))}
+    tracers = {tracer(pid) for pid in process.pids()} - {0}
     if number == signal.SIGSTOP:
         _send(tracers, number)
     seen: set[int] = set()
@@ -53,9 +53,3 @@ def _send(pids: set[int], number: int) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
-
-
-def _tracer_of(pid: int) -> int:
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        return int(Path(f"/proc/{pid}/status").read_text(errors="replace").split("TracerPid:")[1].split()[0])
-    return 0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dockerlab.engine.isolate.snapshots import Rootfs
-from dockerlab.engine.isolate.spec import Spec
+from dockerlab.engine.isolate.spec import Memory, Spec
 from dockerlab.engine.isolate.stack import find
 
 INFO_FD, FILTER_FDS = 3, (4, 5)
@@ -46,6 +46,8 @@ class Bubblewrap:
         Its version.
     own_proc, own_network, own_cgroup : bool
         Whether a fresh ``/proc`` can be mounted, and whether there are namespaces for network and control groups.
+    sizes : bool
+        Whether it can limit the size of a file system in memory (since version 0.7).
     """
 
     program: Path
@@ -53,6 +55,7 @@ class Bubblewrap:
     own_proc: bool
     own_network: bool
     own_cgroup: bool
+    sizes: bool
 
 
 def candidates() -> list[Path]:
@@ -86,8 +89,8 @@ def arguments(bubblewrap: Bubblewrap, spec: Spec, rootfs: Rootfs) -> list[str]:
     words += _root(rootfs)
     words += ["--proc", "/proc"] if bubblewrap.own_proc else ["--bind", "/proc", "/proc"]
     words += ["--dev", "/dev", "--ro-bind-try", "/sys", "/sys"]
-    for path in spec.tmpfs:
-        words += ["--perms", "1777", "--tmpfs", _where(rootfs, path)]
+    for memory in spec.tmpfs:
+        words += _in_memory(bubblewrap, memory, _where(rootfs, memory.target))
     for mount in spec.mounts:
         words += ["--ro-bind" if mount.read_only else "--bind", str(mount.source), _where(rootfs, mount.target)]
     if spec.read_only:
@@ -104,6 +107,11 @@ def arguments(bubblewrap: Bubblewrap, spec: Spec, rootfs: Rootfs) -> list[str]:
         for name in ("ALL",) if command.privileged else CAPABILITIES:
             words += ["--cap-add", name]
     return [*words, "--", *command.argv]
+
+
+def _in_memory(bubblewrap: Bubblewrap, memory: Memory, place: str) -> list[str]:
+    size = ["--size", str(memory.size_bytes)] if memory.size_bytes and bubblewrap.sizes else []
+    return [*size, "--perms", f"{memory.mode:o}", "--tmpfs", place]
 
 
 def _root(rootfs: Rootfs) -> list[str]:

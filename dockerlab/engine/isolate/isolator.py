@@ -264,9 +264,8 @@ def refuse_program(program: str, error: OSError, prefix: str = _PREFIX) -> Refus
 def _may_be_mounted(program: str, path: str, spec: Spec) -> bool:
     """Tell whether a mount may bring the program, which cannot be known without mounting it."""
     places = [program] if "/" in program else path.split(":")
-    targets = [mount.target.rstrip("/") + "/" for mount in spec.mounts] + [
-        path.rstrip("/") + "/" for path in spec.tmpfs
-    ]
+    mounted = (*(mount.target for mount in spec.mounts), *(memory.target for memory in spec.tmpfs))
+    targets = [target.rstrip("/") + "/" for target in mounted]
     return any((place.rstrip("/") + "/").startswith(target) for place in places for target in targets)
 
 

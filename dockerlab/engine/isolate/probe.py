@@ -118,6 +118,7 @@ def _bubblewrap() -> tuple[Bubblewrap | None, str]:
                 own_proc=_run([*basis, "--proc", "/proc", true])[0],
                 own_network=_run([*basis, "--unshare-net", true])[0],
                 own_cgroup=_run([*basis, "--unshare-cgroup", true])[0],
+                sizes=_run([*basis, "--size", "65536", "--tmpfs", "/tmp", true])[0],  # noqa: S108 - the container's
             ),
             "",
         )

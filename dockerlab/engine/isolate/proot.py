@@ -46,6 +46,6 @@ def arguments(spec: Spec, command: Command, rootfs: Rootfs) -> list[str]:
 
 def mounts(spec: Spec, rootfs: Rootfs) -> list[tuple[Path, str]]:
     """Give what is laid over a container's root, outer places first: a file system in memory is a folder here."""
-    found = [(rootfs.folder / "tmpfs" / str(number), path) for number, path in enumerate(spec.tmpfs)]
+    found = [(rootfs.folder / "tmpfs" / str(number), one.target) for number, one in enumerate(spec.tmpfs)]
     found += [(mount.source, mount.target) for mount in spec.mounts]
     return sorted(found, key=lambda item: item[1].count("/"))

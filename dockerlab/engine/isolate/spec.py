@@ -60,6 +60,25 @@ class Command:
 
 
 @dataclass(frozen=True)
+class Memory:
+    """An empty file system in memory.
+
+    Parameters
+    ----------
+    target : str
+        Path in the container.
+    size_bytes : int
+        How much it holds; 0 for no limit of its own.
+    mode : int
+        Permissions of its root.
+    """
+
+    target: str
+    size_bytes: int = 0
+    mode: int = 0o1777
+
+
+@dataclass(frozen=True)
 class Spec:
     """A container.
 
@@ -73,8 +92,8 @@ class Spec:
         Its names.
     mounts : tuple of Mount
         What of this machine it sees, in this order.
-    tmpfs : tuple of str
-        Paths that get an empty file system in memory.
+    tmpfs : tuple of Memory
+        Empty file systems in memory.
     init : bool
         Whether a small init is process 1 and the command its child.
     read_only : bool
@@ -96,7 +115,7 @@ class Spec:
     hostname: str = ""
     domainname: str = ""
     mounts: tuple[Mount, ...] = ()
-    tmpfs: tuple[str, ...] = ()
+    tmpfs: tuple[Memory, ...] = ()
     init: bool = False
     read_only: bool = False
     network: str = "bridge"

@@ -6,6 +6,7 @@ import time
 import uuid
 from pathlib import Path
 
+import docker.errors
 import pytest
 from bench import Bench, archive, until
 
@@ -111,12 +112,16 @@ def test_a_read_only_root(bench: Bench) -> None:
 
 def test_tmpfs(bench: Bench) -> None:
     script = "ls -A /scratch; echo x > /scratch/y; cat /scratch/y; grep -c ' /scratch tmpfs' /proc/mounts || true"
-    lines = bench.output(script, tmpfs={"/scratch": "size=1m"}).split()
-    assert lines[0] == "x"
+    script += "; head -c 2000000 /dev/zero 2>/dev/null >/scratch/big; stat -c %s /scratch/big; stat -c %a /scratch"
+    found, in_memory, size, mode = bench.output(script, tmpfs={"/scratch": "size=1m,mode=700"}).split()
+    assert (found, in_memory) in (("x", "0"), ("x", "1"))
+    assert (int(size) < 1 << 20, mode) == ((True, "700") if in_memory == "1" else (False, "1777"))
     made = bench.start(tmpfs={"/scratch": ""})
     assert made.exec_run("touch /scratch/x")[0] == 0
     made.restart(timeout=0)
     assert made.exec_run("ls -A /scratch") == (0, b"")
+    with pytest.raises(docker.errors.APIError, match="tmpfs"):
+        bench.start(tmpfs={"/scratch": "size=much"})
 
 
 def test_devices(bench: Bench) -> None:
