@@ -9,11 +9,20 @@ import subprocess
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
+
+
+def until(condition: Callable[[], Any], timeout_s: float = 20.0, what: str = "it did not happen in time") -> Any:
+    """Wait for a true value and give it."""
+    ends_s = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < ends_s, what
+        time.sleep(0.02)
+    return value
 
 
 def image_names(client: Any) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import nbformat
 import pytest
 from jupyter_page import IDLE, TALL, JupyterLab, menu, open_notebook, theme
+from support import until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -251,13 +251,6 @@ def test_after_the_kernel_the_summary_stays_and_the_containers_go(
     until(lambda: not running(engine, notebook))
     filters = {"label": f"dockerlab.lab={notebook}"}
     until(lambda: not engine.client.api.containers(all=True, filters=filters))
-
-
-def until(condition: Callable[[], bool], *, timeout_s: float = 20.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not come about"
-        time.sleep(0.1)
 
 
 @pytest.fixture

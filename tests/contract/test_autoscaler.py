@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 
 import pytest
+from support import until
 
 from dockerlab.autoscale.autoscaler import Autoscaler
 from dockerlab.autoscale.policy import AutoscalePolicy
@@ -23,13 +23,6 @@ LESSON = AutoscalePolicy(target=1, max_replicas=4).faster(60)
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("autoscale")]
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not come about"
-        time.sleep(0.02)
 
 
 def whole(web: Fleet) -> bool:

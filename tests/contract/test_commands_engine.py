@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import docker
 import pytest
+from support import until
 
 from dockerlab.commands import CommandLog
 from dockerlab.connect import Engine
@@ -124,7 +125,7 @@ def test_the_printed_run_makes_the_same_container(listened: Listened, shell: She
     # The same mount, which the SDK and the command line write down in different words.
     mounts = [[(m["Type"], m["Name"], m["Destination"], m["RW"]) for m in made["Mounts"]] for made in (one, other)]
     assert mounts == [[("volume", f"{mark}-data", "/data", True)]] * 2
-    assert "it's two words & more" in client.containers.get(f"{mark}-b").logs().decode()
+    until(lambda: b"it's two words & more" in client.containers.get(f"{mark}-b").logs())
 
 
 def test_a_life_by_the_printed_commands(listened: Listened, shell: Shell, base_image: Image, mark: str) -> None:

@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 import docker
 import psutil
 import pytest
+from support import until
 
 from dockerlab.engine import daemon
 from dockerlab.engine.places import Places
@@ -43,13 +44,6 @@ ENDED_S = 5.0
 Missing = Callable[[str, str], NoReturn]
 _numbers = itertools.count(random.SystemRandom().randrange(10**8, 10**9))
 _given: list[int] = []
-
-
-def until(condition: Callable[[], object], limit_s: float, what: str) -> None:
-    ends = time.monotonic() + limit_s
-    while not condition():
-        assert time.monotonic() < ends, what
-        time.sleep(0.02)
 
 
 class Home:
@@ -244,9 +238,10 @@ class TestProcess:
         mark = number()
         home.run(f"setsid sleep {mark} & sleep {mark}")
         home.run(f"trap '' TERM INT HUP; while :; do sleep {mark}; done")
-        made = home.run(f"trap 'echo bye; exit 0' TERM; sleep {mark} & wait")
+        made = home.run(f"trap 'echo bye; exit 0' TERM; echo ready; sleep {mark} & wait")
         name = made.id
         until(lambda: len(marked(mark)) >= 4, 10, "the containers do not run")
+        until(lambda: made.logs() == b"ready\n", 10, "the last one does not listen to TERM")
         home.forget_connections()
         below = psutil.Process(home.pid()).children(recursive=True)
         assert daemon.stop(home.places)
@@ -255,7 +250,7 @@ class TestProcess:
         home.start()
         again = home.client.containers.get(name)
         assert again.status == "exited"
-        assert again.logs() == b"bye\n"
+        assert again.logs() == b"ready\nbye\n"
 
 
 def fetches(url: str) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from support import until
 
 from dockerlab.errors import BadInputError
 from dockerlab.widgets import FleetPanel, words
@@ -34,13 +34,6 @@ def containers(lab: Lab) -> dict[str, str]:
     """Give name and id of the lab's running replicas, as the engine has them."""
     filters = {"label": [f"dockerlab.lab={lab.name}", "dockerlab.fleet=web", "dockerlab.revision"]}
     return {row["Names"][0].lstrip("/"): row["Id"] for row in lab.client.api.containers(filters=filters)}
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 15.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not come about"
-        time.sleep(0.05)
 
 
 def test_an_order_changes_real_containers(lab: Lab, panel: FleetPanel) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import Forwarder
+from support import Forwarder, until
 from test_fleet import ask, containers
 
 from dockerlab.connect import Engine
@@ -20,13 +19,6 @@ from dockerlab.images import Image
 from dockerlab.lab import Lab
 
 LESSON = HealingPolicy(unhealthy_after_s=1, interval_s=0.2)
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.05)
 
 
 def replaced(web: Fleet, victim: str) -> bool:

@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from support import until
 from test_fleet import containers
-from test_reconciler import LESSON, replaced, until
+from test_reconciler import LESSON, replaced
 
 from dockerlab.connect import Engine
 from dockerlab.errors import BadInputError

@@ -7,9 +7,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
+from support import until
 from test_fleet import ask, containers
 
 import dockerlab as dl
@@ -21,13 +21,6 @@ from dockerlab.lab import Lab
 from dockerlab.traffic.results import Results
 
 FAST = {"WORK_MS": "20"}
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 20.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def images(web: Fleet) -> set[str]:

@@ -11,7 +11,6 @@ import stat
 import subprocess
 import tarfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import NoReturn
 
 import psutil
 import pytest
+from support import until
 
 from dockerlab.connect import Engine
 from dockerlab.errors import BadInputError, ImageNotFoundError, PortTakenError, RouterError
@@ -197,13 +197,6 @@ def router(program: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     made = ProcessRouter.start(program, tmp_path_factory.mktemp("r"), fleet="t", port=None, health_path="/healthz")
     yield made
     made.stop()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    end_s = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < end_s
-        time.sleep(0.01)
 
 
 def test_a_server_gets_traffic_only_after_its_check_and_admission(router: ProcessRouter, service: Service) -> None:

@@ -7,10 +7,11 @@ import gc
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import until
 
 from dockerlab.errors import BadInputError, EngineLostError, RouterError
 from dockerlab.fleet.model import FleetStatus, ReplicaStatus
@@ -65,13 +66,6 @@ class StandIn:
                 raise self.trouble
         finally:
             self._turn.release()
-
-
-def until(condition: Callable[[], bool], timeout_s: float = 5.0) -> None:
-    end_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < end_s, "it did not come about"
-        time.sleep(0.005)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import json
 import re
 import socket
 import tarfile
-import time
 import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import docker.errors
+from support import until
 
 from dockerlab.connect import Engine
 
@@ -24,15 +24,6 @@ LABEL = "dockerlab.test"
 _STEP_IMAGE = re.compile(r" ---> ([0-9a-f]{12})\n?$")
 
 Content = str | bytes | tarfile.TarInfo
-
-
-def until(condition: Callable[[], Any], timeout_s: float = 10.0, what: str = "it did not happen in time") -> Any:
-    """Wait for a true value and give it."""
-    ends = time.monotonic() + timeout_s
-    while not (value := condition()):
-        assert time.monotonic() < ends, what
-        time.sleep(0.02)
-    return value
 
 
 @contextlib.contextmanager

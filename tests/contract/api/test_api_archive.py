@@ -12,7 +12,8 @@ from typing import Any
 
 import docker.errors
 import pytest
-from bench import Bench, Raw, archive, content_of, link, refusal_of, unpacked, until
+from bench import Bench, Raw, archive, content_of, link, refusal_of, unpacked
+from support import until
 
 from dockerlab.connect import Engine
 

@@ -8,7 +8,8 @@ from typing import Any
 import docker.errors
 import pytest
 import requests
-from bench import Bench, Raw, until
+from bench import Bench, Raw
+from support import until
 
 
 def state(container: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 import pytest
-from bench import Bench, Raw, until
+from bench import Bench, Raw
+from support import until
 
 
 def told(bench: Bench, since: float, until_s: float | None = None, **filters: Any) -> list[dict[str, Any]]:

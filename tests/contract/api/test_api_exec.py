@@ -9,7 +9,8 @@ from typing import Any
 
 import docker.errors
 import pytest
-from bench import Bench, Raw, end_of, rest_of, until
+from bench import Bench, Raw, end_of, rest_of
+from support import until
 
 
 @pytest.fixture(scope="module")

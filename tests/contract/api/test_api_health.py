@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench import Bench, until
+from bench import Bench
+from support import until
 
 SECOND = 10**9
 FAST = {"interval": SECOND // 5, "timeout": SECOND, "retries": 2}

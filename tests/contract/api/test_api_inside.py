@@ -8,7 +8,8 @@ from pathlib import Path
 
 import docker.errors
 import pytest
-from bench import Bench, archive, until
+from bench import Bench, archive
+from support import until
 
 from dockerlab.connect import Engine
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import docker.errors
 import pytest
-from bench import Bench, Raw, end_of, rest_of, until
+from bench import Bench, Raw, end_of, rest_of
+from support import until
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z "
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import docker.errors
 import pytest
-from bench import Bench, until
+from bench import Bench
+from support import until
 
 SERVE = ["sh", "-c", "mkdir -p /w && hostname > /w/index.html && exec httpd -f -p 80 -h /w"]
 

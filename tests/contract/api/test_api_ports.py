@@ -11,7 +11,8 @@ from typing import Any
 
 import docker.errors
 import pytest
-from bench import Bench, until
+from bench import Bench
+from support import until
 
 SCRIPT = "mkdir -p /w && echo {} > /w/index.html && exec httpd -f -p {} -h /w"
 LOCAL = ("127.0.0.1", None)

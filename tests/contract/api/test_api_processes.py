@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
-from bench import Bench, until
+from bench import Bench
+from support import until
 
 from dockerlab.connect import Engine
 
