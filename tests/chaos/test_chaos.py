@@ -188,8 +188,8 @@ def play_all(engine: Engine, lab: Lab, images: tuple[Image, Image], seeds: range
 
 @pytest.mark.timeout(600)
 def test_a_dozen_faults(engine: Engine, lab: Lab, web1: Image, web2: Image) -> None:
-    """Play six on Docker Engine and six on the embedded engine."""
-    play_all(engine, lab, (web1, web2), range(7, 13) if engine.kind == "embedded" else range(1, 7))
+    """Play some on Docker Engine and the others on the embedded engine, each kind of fault at least once."""
+    play_all(engine, lab, (web1, web2), range(5, 13) if engine.kind == "embedded" else range(1, 5))
 
 
 @pytest.mark.nightly

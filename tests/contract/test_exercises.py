@@ -228,6 +228,7 @@ def test_enough_replicas(lab: Lab, web1: Image) -> None:
     assert task.check().passed
 
 
+@pytest.mark.nightly  # `make run` solves it, too
 def test_nobody_notices(lab: Lab, web1: Image, web2: Image) -> None:
     task = exercise("nobody_notices", lab)
     web3 = lab.build(WEB, tag="web:test3", args={"VERSION": "3"}, quiet=True)

@@ -42,6 +42,7 @@ def test_a_killed_replica_is_replaced_under_load_by_itself(lab: Lab, web1: Image
     assert not healer.running
 
 
+@pytest.mark.nightly  # tests/chaos hangs replicas, too
 def test_hung_replicas_are_replaced_one_after_the_other(lab: Lab, web1: Image) -> None:
     web = lab.fleet("web", web1, replicas=4, ready_timeout_s=5, stop_grace_s=1)
     victims = web.status().replicas[:2]
