@@ -51,15 +51,15 @@ class Table(tuple[T, ...]):
     def _repr_html_(self) -> str:
         if not self:
             return f"<p>{escape(self.nothing)}</p>"
-        body = "".join(
-            "<tr>"
-            + "".join(
-                f'<td style="text-align:{"right" if place < self.numbers else "left"}">{escape(cell)}</td>'
-                for place, cell in enumerate(row)
-            )
-            + "</tr>"
-            for row in self._rows()
-        )
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.columns)
+        sides = ["right" if place < self.numbers else "left" for place in range(len(self.columns))]
+
+        def line(kind: str, cells: tuple[str, ...]) -> str:
+            pairs = zip(sides, cells, strict=True)
+            end = kind.partition(" ")[0]
+            inner = (f'<{kind} style="text-align:{side}">{escape(cell)}</{end}>' for side, cell in pairs)
+            return f"<tr>{''.join(inner)}</tr>"
+
+        head = line('th scope="col"', self.columns)
+        body = "".join(line("td", row) for row in self._rows())
         title = f'<caption style="text-align:left">{escape(self._caption())}</caption>' if self._caption() else ""
-        return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        return f"<table>{title}<thead>{head}</thead><tbody>{body}</tbody></table>"
