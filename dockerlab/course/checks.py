@@ -37,7 +37,7 @@ SETTINGS, SERVERS = "/etc/shop.conf", 5
 TARGET_RPS, TARGET_SHARE = 120, 0.7
 """The load that `enough_replicas` plans for, and the share of the fleet's capacity that it may use."""
 
-NIGHT_LOAD = ((20, 2), (90, 4), (20, 6))
+NIGHT_LOAD = ((10, 2), (45, 4), (10, 6))
 """The load of `night_shift`: requests a second and seconds."""
 NIGHT_REPLICA_S = 52
 """What it may cost; five replicas all the time would cost 60."""

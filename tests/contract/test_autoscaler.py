@@ -196,13 +196,13 @@ def test_the_exercise(lab: Lab, web1: Image) -> None:
         return [f.key for f in task.check(results).findings if not f.ok]  # type: ignore[arg-type]
 
     assert wrong() == ["fleet"]
-    web = lab.fleet("web", web1, replicas=5)
+    web = lab.fleet("web", web1, replicas=5, env={"WORK_MS": "100"})
     assert wrong() == ["load"]
     with lab.traffic(web.url, rate=20, duration_s=1) as traffic:
         traffic.wait()
     assert wrong(traffic.results) == ["load"]
 
-    night = [(20, 2), (90, 4), (20, 6)]
+    night = [(10, 2), (45, 4), (10, 6)]
     with lab.traffic(web.url, rate=night) as traffic:
         traffic.wait()
     assert {"followed", "cost"} <= set(wrong(traffic.results)), "five all the time"
