@@ -90,15 +90,16 @@ class Roster:
     def look(self, *, anew: bool = False) -> Snapshot:
         """Ask the router, and now and then the engine; with `anew` the engine in any case."""
         now_s = time.monotonic()
-        look = self._router.look()
+        settled, look = self._settled(), self._router.look()
         if anew or now_s - self._listed_s >= RELIST_S:
             self._relist(look)
             self._listed_s = now_s
-            look = self._router.look()  # it may have put some back or taken some out
+            settled, look = self._settled(), self._router.look()  # it may have put some back or taken some out
         progress = self._progress
         with self._lock:
-            for tracked in self._tracked.values():
-                tracked.replica = merge(tracked.replica, look.servers.get(tracked.replica.name), now_s)
+            for name, tracked in self._tracked.items():
+                if name in settled:  # of the others the router may have told something half done
+                    tracked.replica = merge(tracked.replica, look.servers.get(name), now_s)
             return Snapshot(
                 tuple(t.replica for t in self._tracked.values()),
                 now_s,
@@ -147,13 +148,17 @@ class Roster:
         with self._lock:
             self._tracked.pop(name, None)
 
+    def _settled(self) -> set[str]:
+        """Name those that no worker has in hand: only they are judged by what is asked for from now on."""
+        with self._lock:
+            return {name for name, tracked in self._tracked.items() if not tracked.replica.busy}
+
     def _relist(self, look: Look) -> None:
         """Bring what is tracked in line with the engine: adopt what a killed process left, notice what died."""
         servers = look.servers
         with self._lock:
-            # Whatever a worker has in hand may change while the engine answers: only the settled ones are judged.
             known = set(self._tracked)
-            settled = {name for name, tracked in self._tracked.items() if not tracked.replica.busy}
+        settled = self._settled()
         listed = {c.name: c for c in self._replicas.list() if c.name in settled or c.name not in known}
         for name, container in listed.items():
             if name not in known:

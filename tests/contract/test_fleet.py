@@ -138,7 +138,7 @@ def test_the_only_replica_is_replaced_without_loss(lab: Lab, web1: Image) -> Non
             web.replace(web.status().replicas[0].name)
         web.repair(web.status().replicas[0].name)
     assert traffic.results.summary().lost == 0
-    assert sum(event.kind == "removed" for event in web.events) == 3
+    assert sum(event.kind == "removed" for event in web.events) == 3, web.events
 
 
 def test_a_killed_replica_is_seen_and_replaced_by_the_next_scale(lab: Lab, web1: Image) -> None:

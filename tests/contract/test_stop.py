@@ -19,6 +19,9 @@ from dockerlab.images import Image
 from dockerlab.lab import Lab
 from dockerlab.router.runtime import RuntimeApi
 
+# Stop in the middle of docker-py's connect leaves its socket to the garbage collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
 
 def press_stop_when(condition: Callable[[], bool]) -> None:
     """Interrupt this process, as Jupyter's Stop does, once `condition` holds; give up after 30 s."""
