@@ -35,7 +35,7 @@ def test_what_a_worker_ends_while_the_router_answers_is_not_judged_by_that_answe
     roster.look()
     begun = roster.put(Replica("a", 1, state="creating", traffic="none", busy=True), mine=True)
     # HAProxy has a server that is being added in maintenance for a moment.
-    router.servers["a"] = Server("a", "starting", "maint", 0, "127.0.0.1:80")
+    router.servers["a"] = Server("a", "starting", "maint", 0, "127.0.0.1:80", "blue")
     router.happens.append(lambda: roster.change(begun, state="running", traffic="drain", busy=False))
     (seen,) = roster.look().replicas
     assert seen.traffic == "drain"
