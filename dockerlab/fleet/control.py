@@ -91,14 +91,9 @@ class Control:
 
     def number(self, wanted: Revision) -> int:
         """Give the number of an equal revision, or the next one."""
-        revisions = self.record.revisions
-        for revision in revisions.values():
-            if revision.same_as(wanted):
-                # The name may have moved: an image can have several.
-                revisions[revision.number] = replace(wanted, number=revision.number)
-                return revision.number
-        number = max(revisions) + 1
-        revisions[number] = replace(wanted, number=number)
+        number = self.record.number_of(wanted)
+        # Also where there is one: the name may have moved, as an image can have several.
+        self.record.revisions[number] = replace(wanted, number=number)
         return number
 
     def resize(self, replicas: int) -> None:

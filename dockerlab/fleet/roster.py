@@ -190,7 +190,7 @@ class Roster:
 
 def merge(replica: Replica, server: Server | None, now_s: float) -> Replica:
     """Put what the router says into what is known of a replica."""
-    if replica.busy or server is None:
+    if server is None:
         return replica
     healthy = server.health == "healthy" and replica.state == "running"
     since_s = (replica.healthy_since_s if replica.healthy_since_s is not None else now_s) if healthy else None

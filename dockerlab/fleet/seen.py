@@ -65,8 +65,7 @@ def changes(site: Site, names: Collection[str], ignore: Sequence[str]) -> dict[s
 def foresee(site: Site, wanted: Revision, strategy: Strategy) -> Forecast:
     """Work out what a rollout would do; nothing is changed."""
     record = site.record
-    known = [one.number for one in record.revisions.values() if one.same_as(wanted)]
-    revision = replace(wanted, number=known[0] if known else max(record.revisions) + 1)
+    revision = replace(wanted, number=record.number_of(wanted))
     revisions = {**record.revisions, revision.number: revision}
     goal = Goal(record.replicas, revision.number, strategy, strategy.progress_deadline_s, record.stop_grace_s)
     return forecast(

@@ -76,6 +76,11 @@ class FleetRecord:
         """Whether a rollout is under way or was stopped."""
         return self.target != self.revision
 
+    def number_of(self, wanted: Revision) -> int:
+        """Give the number of an equal revision, or the next one."""
+        equal = (number for number, revision in self.revisions.items() if revision.same_as(wanted))
+        return next(equal, max(self.revisions) + 1)
+
     def deployed(self, number: int) -> None:
         """Put a revision that was deployed at the end of the history, and let the oldest ones go."""
         history = [*self.history, number]

@@ -44,7 +44,8 @@ class Table(tuple[T, ...]):
             ).rstrip()
             for row in rows
         ]
-        return "\n".join([self._caption(), *lines] if self._caption() else lines)
+        caption = self._caption()
+        return "\n".join([caption, *lines] if caption else lines)
 
     __repr__ = __str__
 
@@ -61,5 +62,6 @@ class Table(tuple[T, ...]):
 
         head = line('th scope="col"', self.columns)
         body = "".join(line("td", row) for row in self._rows())
-        title = f'<caption style="text-align:left">{escape(self._caption())}</caption>' if self._caption() else ""
+        caption = self._caption()
+        title = f'<caption style="text-align:left">{escape(caption)}</caption>' if caption else ""
         return f"<table>{title}<thead>{head}</thead><tbody>{body}</tbody></table>"

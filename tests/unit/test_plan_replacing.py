@@ -5,17 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fleet_world import at, serving
+from test_plan import actions
 
 from dockerlab.fleet.model import Replica, Snapshot
 from dockerlab.fleet.plan import plan
-from dockerlab.fleet.steps import Goal, Plan
+from dockerlab.fleet.steps import Goal
 from dockerlab.fleet.strategies import Canary, RollingUpdate, way_back
 
 UNWANTED = frozenset({"a"})
-
-
-def actions(result: Plan) -> list[tuple[str, str]]:
-    return [(step.action, step.replica) for step in result.steps]
 
 
 def test_the_only_one_goes_when_the_new_one_serves() -> None:

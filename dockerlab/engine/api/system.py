@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from dockerlab.engine.api.app import API_VERSION, OLDEST_API_VERSION, STATE, State, filters
+from dockerlab.engine.containers.stats import machine_bytes
 from dockerlab.engine.events import FILTERS, Event, matches
 from dockerlab.engine.refusals import RefusalError, bad, unsupported
 
@@ -145,7 +146,7 @@ def _facts(state: State) -> dict[str, Any]:
         "OSType": "linux",
         "Architecture": machine.machine,
         "NCPU": len(os.sched_getaffinity(0)),
-        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "MemTotal": machine_bytes(),
         "IndexServerAddress": "https://index.docker.io/v1/",
         "RegistryConfig": _registries(),
         "GenericResources": None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dockerlab.engine.containers import fields
+from dockerlab.engine.containers.stats import machine_bytes
 from dockerlab.engine.containers.volumes import check_name
 from dockerlab.engine.isolate.spec import Memory
 from dockerlab.engine.refusals import bad, unsupported
@@ -134,12 +134,8 @@ def memory(target: str, options: str) -> Memory:
     mode = re.fullmatch(r"[0-7]{1,4}", told.get("mode", "1777"))
     if size is None or mode is None:
         raise bad(f'invalid tmpfs option "{options}"')
-    units = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "%": _machine_bytes() // 100}
+    units = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "%": machine_bytes() // 100}
     return Memory(target, int(size[1]) * units[size[2]], int(mode[0], 8))
-
-
-def _machine_bytes() -> int:
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _target(path: str, kind: str, text: str = "") -> str:

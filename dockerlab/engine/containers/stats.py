@@ -58,8 +58,13 @@ def memory(pids: Sequence[int]) -> dict[str, Any]:
     for pid in pids:
         with contextlib.suppress(OSError, ValueError, IndexError):
             rss += int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * _PAGE
-    limit = os.sysconf("SC_PHYS_PAGES") * _PAGE
-    return {"usage": rss, "max_usage": rss, "stats": {"rss": rss, "cache": 0, "inactive_file": 0}, "limit": limit}
+    parts = {"rss": rss, "cache": 0, "inactive_file": 0}
+    return {"usage": rss, "max_usage": rss, "stats": parts, "limit": machine_bytes()}
+
+
+def machine_bytes() -> int:
+    """Give how much memory this machine has."""
+    return os.sysconf("SC_PHYS_PAGES") * _PAGE
 
 
 def sample(name: str, identity: str, pids: Sequence[int], before: dict[str, Any] | None) -> dict[str, Any]:
